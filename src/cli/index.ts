@@ -1,0 +1,15 @@
+/** Every command of the command line, in the order of the help. */
+import { accessKeyCommands } from './access-key.ts';
+import type { Command } from './command.ts';
+import { eulaCommands } from './eula.ts';
+import { keyCommands } from './key.ts';
+import { machineImageCommands } from './machine-image.ts';
+import { serveCommands } from './serve.ts';
+
+export const commands: readonly Command[] = [
+  ...serveCommands,
+  ...machineImageCommands,
+  ...eulaCommands,
+  ...accessKeyCommands,
+  ...keyCommands,
+];

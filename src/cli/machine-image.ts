@@ -1,0 +1,154 @@
+/** `backlot machine-image`: the disks that streaming images are made from. */
+import { basename, resolve } from 'node:path';
+import { wireTime } from '../clock.ts';
+import type { StreamingImage } from '../contract/streaming-image.ts';
+import { AMAZON, KIND, newRow } from '../domain/kinds.ts';
+import { apply, type Lifecycle } from '../domain/lifecycle.ts';
+import { type MachineImage, PLATFORMS, type Platform } from '../domain/machine-image.ts';
+import { newStreamingImage, streamingImageLifecycle } from '../domain/streaming-image.ts';
+import { ImageFailure } from '../images/images.ts';
+import { DiskRefused } from '../images/inspect.ts';
+import type { Parts } from '../service.ts';
+import type { Store } from '../store/store.ts';
+import { destroyBytes, importImage } from '../worker/streaming-image.ts';
+import { type Arguments, type Command, CommandFailed } from './command.ts';
+import { listDocuments } from './list-documents.ts';
+import { progressBar } from './output.ts';
+import { withParts } from './with-parts.ts';
+
+const NAME_LENGTH_MAX = 64;
+
+export const machineImageCommands: readonly Command[] = [
+  {
+    name: 'machine-image import',
+    summary: 'Brings a disk image in, checks it, and gives it an ec2ImageId for create_streaming_image.',
+    positionals: ['FILE'],
+    options: {
+      platform: { value: PLATFORMS.join('|'), meaning: 'Operating system on the disk', required: true },
+      name: { value: 'NAME', meaning: `Name, at most ${NAME_LENGTH_MAX} characters; the file's name by default` },
+      eula: { value: 'EULA_ID', meaning: 'EULA to accept before sessions start from it', repeatable: true },
+      provided: { meaning: 'Also provide it to every studio, as a streaming image owned by amazon' },
+    },
+    note: 'Formats: raw, qcow2, vmdk, vhdx, vdi. The file is copied; yours is left as it is.',
+    run: (given, config) => withParts(config, (parts) => importMachineImage(given, parts)),
+  },
+  {
+    name: 'machine-image list',
+    summary: 'Lists machine images.',
+    positionals: [],
+    options: {},
+    run: (_given, config) => withParts(config, ({ store }) => listDocuments<MachineImage>(store, KIND.machineImage)),
+  },
+  {
+    name: 'machine-image delete',
+    summary: 'Deletes a machine image. Streaming images made from it stay as they are.',
+    positionals: ['EC2_IMAGE_ID'],
+    options: {},
+    run: (given, config) => withParts(config, (parts) => deleteMachineImage(given.positionals[0]!, parts)),
+  },
+];
+
+async function importMachineImage(given: Arguments, parts: Parts): Promise<object> {
+  const file = resolve(given.positionals[0]!);
+  const platform = given.option('platform') as Platform;
+  if (!PLATFORMS.includes(platform)) throw new CommandFailed(`--platform must be ${PLATFORMS.join(' or ')}.`);
+  const name = given.option('name') ?? basename(file).slice(0, NAME_LENGTH_MAX);
+  if ([...name].length > NAME_LENGTH_MAX)
+    throw new CommandFailed(`--name must have at most ${NAME_LENGTH_MAX} characters.`);
+  const eulaIds = await requireEulas(given.options('eula'), parts.store);
+  const { signal, release } = stopSignal();
+  try {
+    const machineImage = await copyIn({ file, name, platform, eulaIds }, parts, signal);
+    const provided = given.has('provided') ? await provide(machineImage, parts, signal) : {};
+    return { ...machineImage, ...provided };
+  } catch (error) {
+    if (signal.aborted) throw new CommandFailed('Stopped. Nothing was imported.');
+    if (error instanceof DiskRefused || error instanceof ImageFailure) throw new CommandFailed(error.message);
+    throw error;
+  } finally {
+    release();
+  }
+}
+
+/** Ctrl-C ends the copy in order, so that nothing is left behind. */
+function stopSignal(): { signal: AbortSignal; release: () => void } {
+  const controller = new AbortController();
+  const stop = () => controller.abort();
+  process.once('SIGINT', stop).once('SIGTERM', stop);
+  const release = () => void process.off('SIGINT', stop).off('SIGTERM', stop);
+  return { signal: controller.signal, release };
+}
+
+async function requireEulas(eulaIds: readonly string[], store: Store): Promise<string[]> {
+  for (const eulaId of eulaIds) {
+    if (!(await store.get(KIND.eula, eulaId)))
+      throw new CommandFailed(`There is no EULA ${eulaId}. See: backlot eula list`);
+  }
+  return [...new Set(eulaIds)];
+}
+
+async function copyIn(
+  wanted: { file: string; name: string; platform: Platform; eulaIds: string[] },
+  { images, store, ids, clock }: Parts,
+  signal: AbortSignal,
+): Promise<MachineImage> {
+  const ec2ImageId = ids.machineImage();
+  const bar = progressBar('Importing', { out: process.stdout, err: process.stderr });
+  const { file, ...described } = wanted;
+  const nameHint = basename(file);
+  const disk = await images
+    .importMachineImage({ id: ec2ImageId, file, nameHint, signal, onProgress: bar.show })
+    .finally(bar.end);
+  const now = clock.now();
+  const machineImage: MachineImage = { ec2ImageId, ...described, ...disk, createdAt: wireTime(now) };
+  const row = newRow({ kind: KIND.machineImage, id: ec2ImageId, createdAt: now, doc: JSON.stringify(machineImage) });
+  await store.write([{ op: 'insert', row }]);
+  return machineImage;
+}
+
+/** Makes the encrypted copy here and now, and shows it to every studio only when it is READY. */
+async function provide(
+  machineImage: MachineImage,
+  parts: Parts,
+  signal: AbortSignal,
+): Promise<{ streamingImageId: string }> {
+  const { ec2ImageId, name, platform, eulaIds } = machineImage;
+  const image = newStreamingImage(
+    { ec2ImageId, name, platform, eulaIds: [...eulaIds], owner: AMAZON, tags: {} },
+    parts,
+  );
+  const bar = progressBar('Encrypting', { out: process.stdout, err: process.stderr });
+  try {
+    const progress = ({ statusMessage }: { statusMessage?: string }) =>
+      bar.show(Number.parseInt(/\d+ %/.exec(statusMessage ?? '')?.[0] ?? '0', 10));
+    const outcome = await importImage(image, { signal, progress }, parts);
+    if (!('event' in outcome)) throw new Error('an import ends with an event');
+    const at = { now: parts.clock.now(), tombstoneMs: parts.settings.tombstoneMs };
+    const ready = apply(streamingImageLifecycle as unknown as Lifecycle, image, outcome.event, at);
+    await parts.store.write([{ op: 'insert', row: { ...ready, version: 1, doc: withoutStatus(ready.doc) } }]);
+    return { streamingImageId: image.id };
+  } catch (error) {
+    await destroyBytes(image.id, parts);
+    await deleteMachineImage(ec2ImageId, parts);
+    throw error;
+  } finally {
+    bar.end();
+  }
+}
+
+/** Images of the vendor's carried no status code or message. */
+function withoutStatus(doc: string): string {
+  const { statusCode: _code, statusMessage: _message, ...rest } = JSON.parse(doc) as StreamingImage;
+  return JSON.stringify(rest);
+}
+
+async function deleteMachineImage(ec2ImageId: string, { store, images }: Parts): Promise<object> {
+  const row = await store.get(KIND.machineImage, ec2ImageId);
+  if (!row) throw new CommandFailed(`There is no machine image ${ec2ImageId}.`);
+  const busy = await store.list({ kind: KIND.streamingImage, state: 'CREATE_IN_PROGRESS', limit: 1_000 });
+  const user = busy.find(({ doc }) => (JSON.parse(doc) as StreamingImage).ec2ImageId === ec2ImageId);
+  if (user) throw new CommandFailed(`Streaming image ${user.id} is being made from it. Wait until that has ended.`);
+  await store.write([{ op: 'delete', kind: row.kind, id: row.id, version: row.version }]);
+  await images.removeMachineImage(ec2ImageId);
+  return { deleted: ec2ImageId };
+}

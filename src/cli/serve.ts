@@ -1,0 +1,42 @@
+/** `backlot serve`: starts the server, says where it is and what to type, and stops it in order. */
+import type { Command } from './command.ts';
+
+export const serveCommands: readonly Command[] = [
+  {
+    name: 'serve',
+    summary: 'Starts the server.',
+    positionals: [],
+    options: {},
+    allSettings: true,
+    note: 'On the first start it makes the data directory and an access key. SIGTERM or Ctrl-C stops it in order.',
+    run: async (_given, config) => {
+      const stopAsked = Promise.withResolvers<void>();
+      process.once('SIGTERM', () => stopAsked.resolve());
+      process.once('SIGINT', () => stopAsked.resolve());
+      const { createService } = await import('../service.ts');
+      const service = await createService(config);
+      try {
+        const address = await service.listen();
+        process.stdout.write(welcome(address, service.parts.directory.credentials));
+        await stopAsked.promise;
+      } finally {
+        await service.close();
+      }
+      return undefined;
+    },
+  },
+];
+
+function welcome(address: string, credentials: string): string {
+  return [
+    `Backlot is at ${address}`,
+    'Try it:',
+    `  AWS_SHARED_CREDENTIALS_FILE=${quoted(credentials)} aws nimble list-studios --endpoint-url ${address}`,
+    '',
+  ].join('\n');
+}
+
+/** As a shell needs it. */
+function quoted(path: string): string {
+  return /^[\w@%+=:,./-]+$/.test(path) ? path : `'${path.replaceAll("'", "'\\''")}'`;
+}

@@ -1,0 +1,229 @@
+/**
+ * Every setting of Backlot, once: its variable, its flag, its default, what it means and which values it takes. This is
+ * the only file that reads the environment; everything else is handed the frozen result. The README's table is made from
+ * the same list.
+ */
+import { resolve } from 'node:path';
+
+export interface Config {
+  /** Absolute path. */
+  readonly dataDir: string;
+  readonly host: string;
+  readonly port: number;
+  readonly region: string;
+  readonly accountId: string;
+  /** No trailing slash; undefined: the address that the server listens on. */
+  readonly publicUrl: string | undefined;
+  readonly tombstoneMs: number;
+  readonly tokenMs: number;
+  readonly streamingImagesMax: number;
+  readonly bodyBytesMax: number;
+  readonly headerBytesMax: number;
+  readonly requestMs: number;
+  readonly connectionsMax: number;
+  readonly clockSkewMs: number;
+  readonly importsMax: number;
+  readonly leaseMs: number;
+  readonly diskReserveBytes: number;
+  readonly logLevel: string;
+}
+
+interface Setting<T> {
+  readonly env: string;
+  readonly flag: string;
+  readonly default: string;
+  readonly meaning: string;
+  /** The value, or a sentence fragment that says what it must be. */
+  readonly parse: (text: string) => { value: T } | { must: string };
+}
+
+/** A setting that is missing or has a value it cannot have. The message is one line that names it. */
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError';
+}
+
+type Parse<T> = Setting<T>['parse'];
+
+/** A whole number between two others, times `unit`. */
+function whole(min: number, max: number, unit = 1): Parse<number> {
+  return (text) => {
+    const value = /^\d{1,15}$/.test(text) ? Number(text) : Number.NaN;
+    if (value >= min && value <= max) return { value: value * unit };
+    return { must: `be a whole number from ${min} to ${max}` };
+  };
+}
+
+/** A number between two others, times `unit`; fractions are fine. */
+function amount(min: number, max: number, unit: number): Parse<number> {
+  return (text) => {
+    const value = /^\d{1,9}(\.\d{1,6})?$/.test(text) ? Number(text) : Number.NaN;
+    if (value >= min && value <= max) return { value: Math.round(value * unit) };
+    return { must: `be a number from ${min} to ${max}` };
+  };
+}
+
+function matching(pattern: RegExp, must: string): Parse<string> {
+  return (text) => (pattern.test(text) ? { value: text } : { must });
+}
+
+const HOUR_MS = 3_600_000;
+const SECOND_MS = 1_000;
+const MIB = 1024 * 1024;
+
+function parsePublicUrl(text: string): { value: string | undefined } | { must: string } {
+  if (text === '') return { value: undefined };
+  const must = 'be an http:// or https:// address without a query, for example https://backlot.example.org';
+  if (!URL.canParse(text)) return { must };
+  const url = new URL(text);
+  if (!/^https?:$/.test(url.protocol) || url.search || url.hash || url.username) return { must };
+  return { value: text.replace(/\/+$/, '') };
+}
+
+export const SETTINGS: { readonly [K in keyof Config]: Setting<Config[K]> } = {
+  dataDir: {
+    env: 'BACKLOT_DATA_DIR',
+    flag: 'data-dir',
+    default: './data',
+    meaning: 'Directory that holds everything: database, keys, images, credentials',
+    parse: (text) => (text === '' ? { must: 'be a directory' } : { value: resolve(text) }),
+  },
+  host: {
+    env: 'BACKLOT_HOST',
+    flag: 'host',
+    default: '127.0.0.1',
+    meaning: 'Address to listen on',
+    parse: matching(/^[\w.:-]+$/, 'be a host name or an IP address'),
+  },
+  port: {
+    env: 'BACKLOT_PORT',
+    flag: 'port',
+    default: '8642',
+    meaning: 'Port to listen on; 0 takes any free one',
+    parse: whole(0, 65_535),
+  },
+  region: {
+    env: 'BACKLOT_REGION',
+    flag: 'region',
+    default: 'us-west-2',
+    meaning: 'Region that requests are signed for and that ids and ARNs name',
+    parse: matching(/^[a-z]{2}(-[a-z]+)+-\d$/, 'look like us-west-2'),
+  },
+  accountId: {
+    env: 'BACKLOT_ACCOUNT_ID',
+    flag: 'account-id',
+    default: '000000000000',
+    meaning: 'Account that ARNs name',
+    parse: matching(/^\d{12}$/, 'be 12 digits'),
+  },
+  publicUrl: {
+    env: 'BACKLOT_PUBLIC_URL',
+    flag: 'public-url',
+    default: '',
+    meaning: 'Address that clients use, where a proxy stands in between; requests are signed for its host',
+    parse: parsePublicUrl,
+  },
+  tombstoneMs: {
+    env: 'BACKLOT_TOMBSTONE_HOURS',
+    flag: 'tombstone-hours',
+    default: '24',
+    meaning: 'Hours that something deleted stays readable as DELETED; under 0.25, waiters of clients may fail',
+    parse: amount(0, 24 * 365, HOUR_MS),
+  },
+  tokenMs: {
+    env: 'BACKLOT_CLIENT_TOKEN_HOURS',
+    flag: 'client-token-hours',
+    default: '24',
+    meaning: 'Hours that a client token is remembered',
+    parse: amount(0, 24 * 365, HOUR_MS),
+  },
+  streamingImagesMax: {
+    env: 'BACKLOT_QUOTA_STREAMING_IMAGES',
+    flag: 'quota-streaming-images',
+    default: '10',
+    meaning: 'Streaming images that a studio may have',
+    parse: whole(0, 10_000_000),
+  },
+  bodyBytesMax: {
+    env: 'BACKLOT_BODY_BYTES_MAX',
+    flag: 'body-bytes-max',
+    default: '1048576',
+    meaning: 'Largest request body, in bytes',
+    parse: whole(1_024, 64 * MIB),
+  },
+  headerBytesMax: {
+    env: 'BACKLOT_HEADER_BYTES_MAX',
+    flag: 'header-bytes-max',
+    default: '16384',
+    meaning: 'Largest request line and headers together, in bytes',
+    parse: whole(4_096, MIB),
+  },
+  requestMs: {
+    env: 'BACKLOT_REQUEST_SECONDS',
+    flag: 'request-seconds',
+    default: '30',
+    meaning: 'Seconds within which a request must have arrived whole',
+    parse: amount(0.1, 3_600, SECOND_MS),
+  },
+  connectionsMax: {
+    env: 'BACKLOT_CONNECTIONS_MAX',
+    flag: 'connections-max',
+    default: '1024',
+    meaning: 'Connections that may be open at once',
+    parse: whole(1, 100_000),
+  },
+  clockSkewMs: {
+    env: 'BACKLOT_CLOCK_SKEW_MINUTES',
+    flag: 'clock-skew-minutes',
+    default: '5',
+    meaning: "Minutes that a client's clock may be off",
+    parse: amount(0, 24 * 60, 60 * SECOND_MS),
+  },
+  importsMax: {
+    env: 'BACKLOT_IMPORTS_MAX',
+    flag: 'imports-max',
+    default: '2',
+    meaning: 'Streaming images that are copied and encrypted at once',
+    parse: whole(1, 64),
+  },
+  leaseMs: {
+    env: 'BACKLOT_LEASE_SECONDS',
+    flag: 'lease-seconds',
+    default: '15',
+    meaning: 'Seconds after which work of a process that died is taken up again',
+    parse: amount(0.5, 3_600, SECOND_MS),
+  },
+  diskReserveBytes: {
+    env: 'BACKLOT_DISK_RESERVE_MB',
+    flag: 'disk-reserve-mb',
+    default: '64',
+    meaning: 'Free space in MiB that copies of images leave for the database',
+    parse: whole(0, 1_000_000_000, MIB),
+  },
+  logLevel: {
+    env: 'BACKLOT_LOG_LEVEL',
+    flag: 'log-level',
+    default: 'info',
+    meaning: 'One of debug, info, warn, error, silent',
+    parse: matching(/^(debug|info|warn|error|silent)$/, 'be debug, info, warn, error or silent'),
+  },
+};
+
+/**
+ * The settings from flags, then the environment, then the defaults.
+ * @param flags by flag name without dashes.
+ * @throws ConfigError with one line that names the setting.
+ */
+export function readConfig(
+  environment: Readonly<Record<string, string | undefined>> = process.env,
+  flags: Readonly<Record<string, string | undefined>> = {},
+): Config {
+  const entries = Object.entries(SETTINGS).map(([name, setting]) => {
+    const flag = flags[setting.flag];
+    const given = flag ?? (environment[setting.env] || undefined);
+    const parsed = (setting as Setting<unknown>).parse(given ?? setting.default);
+    if ('value' in parsed) return [name, parsed.value];
+    const source = flag === undefined ? setting.env : `--${setting.flag}`;
+    throw new ConfigError(`${source} must ${parsed.must}; it is ${JSON.stringify(given ?? setting.default)}`);
+  });
+  return Object.freeze(Object.fromEntries(entries)) as Config;
+}

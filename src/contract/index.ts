@@ -1,0 +1,22 @@
+/** Every operation that this server answers. What is not in this list is 404 UnknownOperation. */
+import { eulaOperations } from './eula.ts';
+import { eulaAcceptanceOperations } from './eula-acceptance.ts';
+import type { InputOf } from './operation.ts';
+import { streamingImageOperations } from './streaming-image.ts';
+import { studioOperations } from './studio.ts';
+import { tagOperations } from './tag.ts';
+
+export const operations = [
+  ...studioOperations,
+  ...streamingImageOperations,
+  ...eulaOperations,
+  ...eulaAcceptanceOperations,
+  ...tagOperations,
+] as const;
+
+type Operations = (typeof operations)[number];
+
+export type OperationName = Operations['name'];
+
+/** Validated input of the operation of this name. */
+export type Input<N extends OperationName> = InputOf<Extract<Operations, { readonly name: N }>>;

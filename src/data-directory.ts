@@ -1,0 +1,65 @@
+/**
+ * The data directory: made on the first start, closed to everyone else, and used by one server at a time.
+ *
+ * The lock is one of the operating system's on an SQLite file of its own, so that it ends with the process however the
+ * process ends. Commands that run beside a server do not take it: they share the database.
+ */
+import { accessSync, constants, mkdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+
+/** Why the program cannot start. The message is one line for the person at the terminal. */
+export class StartError extends Error {
+  override readonly name = 'StartError';
+}
+
+export interface DataDirectory {
+  readonly path: string;
+  readonly database: string;
+  readonly credentials: string;
+  readonly keys: string;
+  readonly images: string;
+}
+
+/** @throws StartError when the directory cannot be made or written to. */
+export function openDataDirectory(path: string): DataDirectory {
+  try {
+    mkdirSync(path, { recursive: true, mode: 0o700 });
+    if (!statSync(path).isDirectory()) throw new Error('it is not a directory');
+    accessSync(path, constants.R_OK | constants.W_OK | constants.X_OK);
+  } catch (error) {
+    throw new StartError(`The data directory ${path} cannot be used: ${reasonOf(error)}`);
+  }
+  return {
+    path,
+    database: join(path, 'backlot.db'),
+    credentials: join(path, 'credentials'),
+    keys: join(path, 'keys'),
+    images: join(path, 'images'),
+  };
+}
+
+/**
+ * Takes the directory for one server.
+ * @returns how to give it back.
+ * @throws StartError when another server has it.
+ */
+export function lockDataDirectory({ path }: DataDirectory): () => void {
+  const database = new DatabaseSync(join(path, 'server.lock'));
+  try {
+    database.exec('PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE');
+  } catch (error) {
+    database.close();
+    if (/locked|busy/i.test(reasonOf(error))) {
+      throw new StartError(
+        `Another Backlot server is using the data directory ${path}. Stop it first, or choose another with --data-dir`,
+      );
+    }
+    throw new StartError(`The data directory ${path} cannot be used: ${reasonOf(error)}`);
+  }
+  return () => database.close();
+}
+
+export function reasonOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,64 @@
+/** What a handler is given: who calls, and the ports and settings it may use. Types only. */
+
+import type { Clock } from '../clock.ts';
+import type { Input, OperationName } from '../contract/index.ts';
+import type { Ids } from '../ids.ts';
+import type { Store, Write } from '../store/store.ts';
+
+export interface DomainSettings {
+  readonly region: string;
+  readonly accountId: string;
+  /** Address that a browser reaches this server at; no trailing slash. */
+  readonly publicUrl: () => string;
+  readonly tombstoneMs: number;
+  /** How long a client token is remembered. */
+  readonly tokenMs: number;
+  readonly streamingImagesMax: number;
+}
+
+export interface Services {
+  readonly store: Store;
+  readonly clock: Clock;
+  readonly ids: Ids;
+  readonly settings: DomainSettings;
+}
+
+/** Who signed the request. */
+export interface Principal {
+  readonly accessKeyId: string;
+  readonly role: string;
+  /** Shows up as `acceptedBy` and the like. */
+  readonly principalId: string;
+}
+
+/** What a mutating handler decided. Nothing has happened yet: the writes are done together, then the answer is sent. */
+export interface Mutation {
+  readonly writes: readonly Write[];
+  /** Body of the answer, as JSON text. */
+  readonly answer: string;
+  /** The row whose present form answers a replay of the same client token. */
+  readonly subject: { readonly kind: string; readonly id: string };
+}
+
+/** Reads and answers; the answer is JSON text. */
+export type Query<N extends OperationName> = (
+  input: Input<N>,
+  principal: Principal,
+  services: Services,
+) => Promise<string>;
+
+/** Reads and decides. May run again when another change got in between, so it must have no effect of its own. */
+export type Command<N extends OperationName> = (
+  input: Input<N>,
+  principal: Principal,
+  services: Services,
+) => Promise<Mutation>;
+
+export type Handler<N extends OperationName> =
+  | { readonly query: Query<N> }
+  | {
+      readonly command: Command<N> /** Answers a replay in another way than by showing the subject. */;
+      readonly replay?: Query<N>;
+    };
+
+export type Handlers = { readonly [N in OperationName]: Handler<N> };

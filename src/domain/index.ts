@@ -1,0 +1,15 @@
+/** The handler of every operation, by the operation's name. */
+import type { Handlers } from './context.ts';
+import { eulaHandlers } from './eula.ts';
+import { eulaAcceptanceHandlers } from './eula-acceptance.ts';
+import { streamingImageHandlers } from './streaming-image.ts';
+import { studioHandlers } from './studio.ts';
+import { tagHandlers } from './tag.ts';
+
+export const handlers: Handlers = {
+  ...studioHandlers,
+  ...streamingImageHandlers,
+  ...eulaHandlers,
+  ...eulaAcceptanceHandlers,
+  ...tagHandlers,
+};

@@ -1,0 +1,34 @@
+/** Names of the kinds of rows, and the studio ids of what belongs to no studio. */
+import type { Row } from '../store/store.ts';
+
+export const KIND = {
+  studio: 'studio',
+  streamingImage: 'streaming-image',
+  eula: 'eula',
+  eulaAcceptance: 'eula-acceptance',
+  machineImage: 'machine-image',
+  accessKey: 'access-key',
+} as const;
+
+/** `studioId` of rows that belong to the whole installation. */
+export const NO_STUDIO = '-';
+
+/** `studioId` and wire `owner` of images that every studio may read and none may change. */
+export const AMAZON = 'amazon';
+
+/** State of rows that have no lifecycle. */
+export const PRESENT = 'PRESENT';
+
+/** A first version of a row, to be spread over. */
+export function newRow(row: Pick<Row, 'kind' | 'id' | 'createdAt' | 'doc'> & Partial<Row>): Row {
+  return {
+    studioId: NO_STUDIO,
+    uniqueName: null,
+    state: PRESENT,
+    version: 1,
+    dueAt: null,
+    attempts: 0,
+    private: '{}',
+    ...row,
+  };
+}

@@ -1,0 +1,132 @@
+/**
+ * The engine of the lifecycle tables: which event moves a row of a kind from which state to which, and what status the
+ * API then shows. Each kind's table is data in its own file; the legal moves stand there and nowhere else.
+ *
+ * `apply` is pure: row, event and time in, row or refusal out. It never reads a clock, a database or an id source.
+ */
+import { wireTime } from '../clock.ts';
+import { ServiceError } from '../errors.ts';
+import type { Row } from '../store/store.ts';
+
+/** Where an event leads, and the status shown there. A move without a status keeps the one the row has. */
+export interface Move<State extends string> {
+  readonly to: State;
+  readonly statusCode?: string;
+  readonly statusMessage?: string;
+}
+
+export interface StateEntry<State extends string, EventName extends string, Work extends string> {
+  /** For the generated documents: what a person should know about a resource in this state. */
+  readonly meaning: string;
+  readonly statusCodes: readonly string[];
+  readonly on: Partial<Record<EventName, Move<State>>>;
+  /** What a worker does with a row in this state; absent when the row is at rest. */
+  readonly work?: Work;
+  /** When the work is due after entering the state; at once where absent. */
+  readonly workAfter?: 'tombstone';
+  /** The API documents the state, but this server never enters it. */
+  readonly neverEntered?: boolean;
+}
+
+export interface Lifecycle<
+  State extends string = string,
+  EventName extends string = string,
+  Work extends string = string,
+> {
+  readonly kind: string;
+  /** For messages, for example `Streaming image`. */
+  readonly noun: string;
+  readonly initial: State;
+  /** Whether `doc` carries `updatedAt`. */
+  readonly timestamps: boolean;
+  /** Events that come from a caller of the API; all others come from the worker. */
+  readonly requests: readonly EventName[];
+  readonly states: Readonly<Record<State, StateEntry<State, EventName, Work>>>;
+}
+
+export interface LifecycleEvent<EventName extends string = string> {
+  readonly type: EventName;
+  /** Members of `doc` that change with the event. */
+  readonly changes?: Readonly<Record<string, unknown>>;
+  /** Members of `private` that change with the event. */
+  readonly privateChanges?: Readonly<Record<string, unknown>>;
+  /** Status of a failure, or progress; the table's own where absent. */
+  readonly statusCode?: string;
+  readonly statusMessage?: string;
+  /** A unique name that ends with this event, so that another may take it. */
+  readonly releaseName?: boolean;
+}
+
+export interface ApplyContext {
+  readonly now: number;
+  readonly tombstoneMs: number;
+}
+
+export function defineLifecycle<State extends string, EventName extends string, Work extends string>(
+  lifecycle: Lifecycle<State, EventName, Work>,
+): Lifecycle<State, EventName, Work> {
+  return Object.freeze(lifecycle);
+}
+
+/** The move that the table lists for this event in this state, if any. */
+export function moveOf(lifecycle: Lifecycle, state: string, event: string): Move<string> | undefined {
+  return lifecycle.states[state]?.on[event];
+}
+
+/**
+ * The row after the event, one version higher.
+ * @throws ServiceError ConflictException when the table does not list the event in the row's state.
+ */
+export function apply<EventName extends string>(
+  lifecycle: Lifecycle<string, EventName, string>,
+  row: Row,
+  event: LifecycleEvent<EventName>,
+  { now, tombstoneMs }: ApplyContext,
+): Row {
+  const move = moveOf(lifecycle as Lifecycle, row.state, event.type);
+  if (!move) throw conflict(lifecycle as Lifecycle, row);
+  const target = lifecycle.states[move.to]!;
+  const doc = JSON.parse(row.doc) as Record<string, unknown>;
+  Object.assign(doc, event.changes, { state: move.to });
+  const statusCode = event.statusCode ?? move.statusCode;
+  const statusMessage = event.statusMessage ?? move.statusMessage;
+  if (statusCode !== undefined) doc.statusCode = statusCode;
+  if (statusMessage !== undefined) doc.statusMessage = statusMessage;
+  if (!target.statusCodes.includes(doc.statusCode as string)) {
+    throw new Error(`${lifecycle.kind}: status code ${String(doc.statusCode)} does not belong to ${move.to}`);
+  }
+  if (lifecycle.timestamps) doc.updatedAt = wireTime(now);
+  return {
+    ...row,
+    state: move.to,
+    version: row.version + 1,
+    dueAt: dueAt(target, now, tombstoneMs),
+    attempts: 0,
+    uniqueName: event.releaseName ? null : row.uniqueName,
+    doc: JSON.stringify(doc),
+    private: event.privateChanges ? mergedPrivate(row.private, event.privateChanges) : row.private,
+  };
+}
+
+/** When a worker shall look at a row that enters this state. */
+export function dueAt(
+  entry: Pick<StateEntry<string, string, string>, 'work' | 'workAfter'>,
+  now: number,
+  tombstoneMs: number,
+) {
+  if (!entry.work) return null;
+  return entry.workAfter === 'tombstone' ? now + tombstoneMs : now;
+}
+
+function mergedPrivate(text: string, changes: Readonly<Record<string, unknown>>): string {
+  return JSON.stringify({ ...(JSON.parse(text) as object), ...changes });
+}
+
+function conflict(lifecycle: Lifecycle, row: Row): ServiceError {
+  const inProgress = row.state.endsWith('_IN_PROGRESS');
+  const reason = inProgress ? 'Another operation is in progress. Try again when it has ended.' : 'Delete it instead.';
+  return new ServiceError('ConflictException', `${lifecycle.noun} ${row.id} is ${row.state}. ${reason}`, {
+    code: inProgress ? 'OPERATION_IN_PROGRESS' : 'STATE_DOES_NOT_ALLOW',
+    context: { resourceId: row.id, state: row.state },
+  });
+}

@@ -1,0 +1,12 @@
+/** Every lifecycle table by the kind of row it governs. */
+import type { Lifecycle } from './lifecycle.ts';
+import { streamingImageLifecycle } from './streaming-image.ts';
+import { studioLifecycle } from './studio.ts';
+
+export const lifecycles: readonly Lifecycle[] = [studioLifecycle, streamingImageLifecycle];
+
+export function lifecycleOf(kind: string): Lifecycle {
+  const lifecycle = lifecycles.find((candidate) => candidate.kind === kind);
+  if (!lifecycle) throw new Error(`${kind} has no lifecycle`);
+  return lifecycle;
+}

@@ -1,0 +1,25 @@
+/**
+ * Machine images: the disks that streaming images are made from. The API only names them (`ec2ImageId`); the command
+ * line imports, lists and deletes them.
+ */
+import type { DiskFormat } from '../images/inspect.ts';
+
+export const PLATFORMS = ['LINUX', 'WINDOWS'] as const;
+export type Platform = (typeof PLATFORMS)[number];
+
+/** `doc` of a machine image's row. Nothing here is secret. */
+export interface MachineImage {
+  readonly ec2ImageId: string;
+  readonly name: string;
+  readonly platform: Platform;
+  readonly format: DiskFormat;
+  /** Length of the file. */
+  readonly sizeBytes: number;
+  /** Size of the disk as a guest sees it. */
+  readonly virtualSizeBytes: number;
+  /** Of the file as it arrived. */
+  readonly sha256: string;
+  /** EULAs to accept before a session may start from it. */
+  readonly eulaIds: readonly string[];
+  readonly createdAt: string;
+}

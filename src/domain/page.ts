@@ -1,0 +1,51 @@
+/**
+ * Pages of lists: tokens that hold a position, and answers put together from stored documents as text.
+ *
+ * A token is a position, not a permission: it is bound by a digest to account, list and filters, so that one used
+ * elsewhere is refused, and it opens nothing that the caller could not list anyway.
+ */
+import { hash } from 'node:crypto';
+import { validationFailed } from '../errors.ts';
+import type { Cursor, Row } from '../store/store.ts';
+
+/** Digest of what a token is bound to: 12 characters of base64url. */
+function bindingOf(scope: readonly (string | undefined)[]): string {
+  return hash('sha256', JSON.stringify(scope), 'base64url').slice(0, 12);
+}
+
+/** @param scope account, list and filters, in a fixed order. */
+export function encodeToken(cursor: Cursor, scope: readonly (string | undefined)[]): string {
+  return Buffer.from(`${bindingOf(scope)}.${cursor.createdAt}.${cursor.id}`).toString('base64url');
+}
+
+/** @throws ServiceError ValidationException for a token that this list with these filters did not make. */
+export function decodeToken(token: string | undefined, scope: readonly (string | undefined)[]): Cursor | undefined {
+  if (token === undefined || token === '') return undefined;
+  const match = /^([\w-]{12})\.(\d{1,15})\.(.+)$/s.exec(Buffer.from(token, 'base64url').toString());
+  if (!match || match[1] !== bindingOf(scope)) {
+    throw validationFailed(
+      "Value at '/nextToken' failed to satisfy constraint: Member must be a token that this list returned " +
+        'for the same filters. Start again without it.',
+      'INVALID_NEXT_TOKEN',
+    );
+  }
+  return { createdAt: Number(match[2]), id: match[3]! };
+}
+
+/**
+ * The answer of a list operation.
+ * @param rows one more than a page holds, where there is one: it only tells that there is a next page.
+ */
+export function pageAnswer(
+  member: string,
+  rows: readonly Row[],
+  pageLength: number,
+  scope: readonly (string | undefined)[],
+): string {
+  const page = rows.length > pageLength ? rows.slice(0, pageLength) : rows;
+  let text = `{"${member}":[`;
+  for (let index = 0; index < page.length; index += 1) text += index === 0 ? page[index]!.doc : `,${page[index]!.doc}`;
+  if (page.length === rows.length) return `${text}]}`;
+  const last = page[page.length - 1]!;
+  return `${text}],"nextToken":"${encodeToken(last, scope)}"}`;
+}

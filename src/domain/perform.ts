@@ -1,0 +1,81 @@
+/**
+ * Carries out one operation: access, client token, handler, guarded write, in the order in which the API checks.
+ *
+ * A handler reads and decides; this file alone writes what it decided, together with the token, and nobody is answered
+ * before that is durable. When another change got in between, the handler decides again on what now stands.
+ */
+import type { OperationName } from '../contract/index.ts';
+import type { Operation } from '../contract/operation.ts';
+import { ServiceError } from '../errors.ts';
+import { GuardFailed, type Write } from '../store/store.ts';
+import { authorize } from './access.ts';
+import type { Handler, Principal, Services } from './context.ts';
+import { type CallDigest, digestCall, requireSameInput } from './idempotency.ts';
+
+/** Decisions overtaken this many times in a row are given up as a conflict. */
+const ATTEMPTS_MAX = 8;
+
+type AnyInput = never;
+type AnyHandler = Handler<OperationName>;
+
+/** Refuses a caller who may not use the operation at all; comes before the input is even read. */
+export const requireAccess = authorize;
+
+/** @returns the body of the answer as JSON text. */
+export async function perform(
+  operation: Operation,
+  handler: AnyHandler,
+  input: Readonly<Record<string, unknown>>,
+  principal: Principal,
+  services: Services,
+): Promise<string> {
+  if ('query' in handler) return handler.query(input as AnyInput, principal, services);
+  const clientToken = input.clientToken as string | undefined;
+  const call = clientToken && digestCall(services.settings.accountId, operation, input, clientToken);
+  for (let attempt = 1; attempt <= ATTEMPTS_MAX; attempt += 1) {
+    if (call) {
+      const replayed = await replay(handler, call, operation, input, principal, services);
+      if (replayed !== undefined) return replayed;
+    }
+    const mutation = await handler.command(input as AnyInput, principal, services);
+    const writes = call ? [...mutation.writes, rememberToken(call, mutation.subject, services)] : mutation.writes;
+    if (writes.length === 0) return mutation.answer;
+    try {
+      await services.store.write(writes);
+      return mutation.answer;
+    } catch (error) {
+      if (!(error instanceof GuardFailed)) throw error;
+    }
+  }
+  throw new ServiceError('ConflictException', 'Others keep changing the same resource. Try again in a moment.', {
+    code: 'CONCURRENT_CHANGES',
+  });
+}
+
+/** The present form of what the same call made before; undefined when the token is new or has expired. */
+async function replay(
+  handler: Extract<AnyHandler, { command: unknown }>,
+  call: CallDigest,
+  operation: Operation,
+  input: Readonly<Record<string, unknown>>,
+  principal: Principal,
+  services: Services,
+): Promise<string | undefined> {
+  const remembered = await services.store.token(call.key);
+  if (!remembered || remembered.expiresAt <= services.clock.now()) return undefined;
+  requireSameInput(remembered, call);
+  if (handler.replay) return handler.replay(input as AnyInput, principal, services);
+  const row = await services.store.get(remembered.kind, remembered.id);
+  return row && documentAnswer(operation, row.doc);
+}
+
+function rememberToken(call: CallDigest, subject: { kind: string; id: string }, services: Services): Write {
+  const now = services.clock.now();
+  return { op: 'token', token: { ...call, ...subject, expiresAt: now + services.settings.tokenMs }, now };
+}
+
+/** An answer whose one member is a stored document. */
+export function documentAnswer(operation: Pick<Operation, 'output'>, doc: string): string {
+  const [member] = Object.keys(operation.output!.members);
+  return `{"${member}":${doc}}`;
+}

@@ -1,0 +1,256 @@
+/**
+ * The composition root: the only file, with main.ts, that knows every part. It opens the parts, hands each what it needs,
+ * and closes them in the right order; it decides nothing about studios, requests or images.
+ */
+import { existsSync } from 'node:fs';
+import type { Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { type Clock, systemClock } from './clock.ts';
+import type { Config } from './config.ts';
+import { type OperationName, operations } from './contract/index.ts';
+import { type DataDirectory, lockDataDirectory, openDataDirectory, reasonOf, StartError } from './data-directory.ts';
+import { type AccessKey, newAccessKey, openSecret } from './domain/access-key.ts';
+import type { DomainSettings, Handler, Principal, Services } from './domain/context.ts';
+import { handlers } from './domain/index.ts';
+import { KIND } from './domain/kinds.ts';
+import { perform, requireAccess } from './domain/perform.ts';
+import { writeDurably } from './files.ts';
+import { createIds, type Ids } from './ids.ts';
+import { type ImageDirectory, openImageDirectory } from './images/directory.ts';
+import { type LocalKeys, openLocalKeys } from './keys/local.ts';
+import { createLog, type Log } from './log.ts';
+import { createMetrics } from './metrics.ts';
+import { openSqlite } from './store/sqlite.ts';
+import type { Row, Store } from './store/store.ts';
+import { type Credential, createAuthenticator } from './wire/authenticate.ts';
+import { createRouter } from './wire/router.ts';
+import { createApiServer, type PlainAnswer } from './wire/server.ts';
+import { streamingImageJobs } from './worker/streaming-image.ts';
+import { studioJobs } from './worker/studio.ts';
+import { createUpkeep } from './worker/upkeep.ts';
+import { createWorker, type Worker } from './worker/worker.ts';
+
+/** Parts that tests and tools may put in place of the real ones. */
+export interface Overrides {
+  readonly clock?: Clock;
+  readonly ids?: Ids;
+  readonly log?: Log;
+  readonly pollMs?: number;
+}
+
+/** What a command needs to work beside a running server. */
+export interface Parts extends Services {
+  readonly config: Config;
+  readonly directory: DataDirectory;
+  readonly store: Store;
+  readonly keys: LocalKeys;
+  readonly images: ImageDirectory;
+  readonly log: Log;
+  /** Where the server listens; settled when it does. */
+  readonly address: { url: string };
+}
+
+export interface Service {
+  readonly parts: Parts;
+  readonly worker: Worker;
+  /** Listens, and starts background work. Resolves with the address that clients use. */
+  listen(): Promise<string>;
+  /** Stops accepting, finishes what runs within `graceMs`, and closes everything. */
+  close(graceMs?: number): Promise<void>;
+}
+
+/** A little less than the ten seconds that process managers commonly give. */
+const GRACE_MS = 8_000;
+
+/** @throws StartError with one line for the person at the terminal. */
+export async function openParts(config: Config, overrides: Overrides = {}): Promise<Parts> {
+  const clock = overrides.clock ?? systemClock;
+  const directory = openDataDirectory(config.dataDir);
+  const log = overrides.log ?? createLog(config.logLevel);
+  const store = openStore(directory, clock);
+  try {
+    const { region, accountId, diskReserveBytes } = config;
+    const keys = await openLocalKeys({ directory: directory.keys, region, accountId, clock });
+    const images = await openImageDirectory({ directory: directory.images, diskReserveBytes, clock });
+    const address = { url: addressOf(config, config.port) };
+    const settings = domainSettings(config, address);
+    return { config, directory, store, keys, images, log, clock, ids: overrides.ids ?? createIds(), settings, address };
+  } catch (error) {
+    await store.close();
+    throw new StartError(reasonOf(error));
+  }
+}
+
+function openStore(directory: DataDirectory, clock: Clock): Store {
+  try {
+    return openSqlite({ path: directory.database, now: clock.now });
+  } catch (error) {
+    throw new StartError(`The database ${directory.database} cannot be opened: ${reasonOf(error)}`);
+  }
+}
+
+function domainSettings(config: Config, address: { readonly url: string }): DomainSettings {
+  const { region, accountId, tombstoneMs, tokenMs, streamingImagesMax } = config;
+  const publicUrl = () => config.publicUrl ?? address.url;
+  return { region, accountId, tombstoneMs, tokenMs, streamingImagesMax, publicUrl };
+}
+
+/** IPv6 addresses stand in brackets. */
+function addressOf({ host }: Config, port: number): string {
+  return `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
+}
+
+/** @throws StartError */
+export async function createService(config: Config, overrides: Overrides = {}): Promise<Service> {
+  const unlock = lockDataDirectory(openDataDirectory(config.dataDir));
+  try {
+    const parts = await openParts(config, overrides);
+    return assemble(parts, overrides, unlock);
+  } catch (error) {
+    unlock();
+    throw error;
+  }
+}
+
+function assemble(parts: Parts, overrides: Overrides, unlock: () => void): Service {
+  const { config, store, keys, images, log, clock } = parts;
+  const metrics = createMetrics(store, clock.now, async () =>
+    (await images.list()).reduce((total, { sizeBytes }) => total + sizeBytes, 0),
+  );
+  const worker = createWorker({
+    store,
+    clock,
+    log,
+    leaseMs: config.leaseMs,
+    tombstoneMs: config.tombstoneMs,
+    jobs: [
+      ...studioJobs({ store, keys }),
+      ...streamingImageJobs({ store, images, keys, importsMax: config.importsMax }),
+    ],
+    moved: metrics.moved,
+    ...(overrides.pollMs !== undefined && { pollMs: overrides.pollMs }),
+  });
+  const upkeep = createUpkeep({ store, images, keys, clock, log });
+  const router = createRouter<Handler<OperationName>>(operations, handlers as Record<string, Handler<OperationName>>);
+  const authenticate = createAuthenticator({
+    region: config.region,
+    clockSkewMs: config.clockSkewMs,
+    clock,
+    allowUnsignedPayload: false,
+    findCredential: credentialFinder(store, keys),
+    ...(config.publicUrl && { publicHost: new URL(config.publicUrl).host }),
+  });
+  let ready = false;
+  const server = createApiServer<Handler<OperationName>, Principal>(
+    {
+      match: router.match,
+      authenticate: async (request) => (await authenticate(request)) as Credential & Principal,
+      authorize: requireAccess,
+      perform: async (operation, handler, input, principal) => {
+        const answer = await perform(operation, handler, input, principal, parts);
+        if (operation.access === 'Write') worker.wake();
+        return answer;
+      },
+    },
+    new Map([
+      ['/healthz', async () => plainText(200, 'ok')],
+      ['/readyz', () => readiness(store, ready)],
+      ['/metrics', async () => ({ status: 200, ...(await metrics.render()) })],
+    ]),
+    config,
+    {
+      answered: metrics.answered,
+      failed: (error, requestId, operation) => log.error({ err: error, requestId, operation }, 'request failed'),
+    },
+  );
+  return {
+    parts,
+    worker,
+    listen: async () => {
+      await makeFirstAccessKey(parts);
+      await listening(server, config);
+      // Only now is it known which port `--port 0` came to.
+      parts.address.url = addressOf(config, (server.address() as AddressInfo).port);
+      worker.start();
+      upkeep.start();
+      ready = true;
+      log.info({ address: parts.address.url }, 'listening');
+      return parts.address.url;
+    },
+    close: async (graceMs = GRACE_MS) => {
+      ready = false;
+      const closed = server.listening ? new Promise((resolve) => server.close(resolve)) : undefined;
+      server.closeIdleConnections();
+      const impatience = setTimeout(() => server.closeAllConnections(), graceMs);
+      await Promise.all([closed, worker.stop(), upkeep.stop()]);
+      clearTimeout(impatience);
+      await store.close();
+      unlock();
+    },
+  };
+}
+
+function listening(server: Server, { host, port }: Config): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', (error: NodeJS.ErrnoException) => {
+      const reason = error.code === 'EADDRINUSE' ? 'the port is in use; choose another with --port' : error.message;
+      reject(new StartError(`Cannot listen on ${host}:${port}: ${reason}`));
+    });
+    server.listen(port, host, resolve);
+  });
+}
+
+function plainText(status: number, body: string): PlainAnswer {
+  return { status, contentType: 'text/plain; charset=utf-8', body: `${body}\n` };
+}
+
+/** 200 only when requests are served: the server listens and the database answers. */
+async function readiness(store: Store, ready: boolean): Promise<PlainAnswer> {
+  if (!ready) return plainText(503, 'starting or stopping');
+  try {
+    await store.count({ kind: KIND.accessKey, limit: 1 });
+    return plainText(200, 'ready');
+  } catch {
+    return plainText(503, 'the database does not answer');
+  }
+}
+
+/**
+ * Reads credentials for the authenticator, which keeps derived keys by object: the same row gives the same object, and
+ * a row that was changed or deleted, in this process or another, gives a new one or none.
+ */
+function credentialFinder(store: Store, keys: LocalKeys) {
+  const byRow = new WeakMap<Row, Credential & Principal>();
+  return async (accessKeyId: string): Promise<Credential | undefined> => {
+    const row = await store.get(KIND.accessKey, accessKeyId);
+    if (!row) return undefined;
+    let credential = byRow.get(row);
+    if (!credential) {
+      const { principalId, role } = JSON.parse(row.doc) as AccessKey;
+      credential = { accessKeyId, secretAccessKey: openSecret(row, keys), principalId, role };
+      byRow.set(row, credential);
+    }
+    return credential;
+  };
+}
+
+/**
+ * On the first start, an access key for the administrator, in a file that AWS tools read. The file comes first: a crash
+ * in between leaves a file without a key, and the next start writes both anew.
+ */
+async function makeFirstAccessKey(parts: Parts): Promise<void> {
+  const { store, keys, directory, config, log } = parts;
+  if ((await store.count({ kind: KIND.accessKey, limit: 1 })) > 0) {
+    if (!existsSync(directory.credentials))
+      log.info({}, 'there is no credentials file; make a key with: backlot access-key create');
+    return;
+  }
+  const { row, secretAccessKey } = newAccessKey('first start', keys, parts);
+  await writeDurably(directory.credentials, credentialsFile(row.id, secretAccessKey, config.region));
+  await store.write([{ op: 'insert', row }]);
+}
+
+/** AWS shared-credentials format. */
+export function credentialsFile(accessKeyId: string, secretAccessKey: string, region: string): string {
+  return `[default]\naws_access_key_id = ${accessKeyId}\naws_secret_access_key = ${secretAccessKey}\nregion = ${region}\n`;
+}

@@ -1,0 +1,108 @@
+/**
+ * Every SQL statement of the product, as text that SQLite and PostgreSQL both take.
+ *
+ * What keeps it common to both: `$1` parameters that may repeat; text that is compared or sorted is a real column (JSON
+ * is only carried); no LIKE, no casts, no booleans. The few words that differ are `{tokens}`, filled in by `inDialect`.
+ */
+import type { ListQuery, RowQuery } from './store.ts';
+
+export interface Dialect {
+  /** Type of text that sorts by bytes. */
+  readonly text: string;
+  readonly without_rowid: string;
+  /** Passes over rows that a rival is about to lease. */
+  readonly skip_locked: string;
+  /** Holds on to a row that a batch relies on until the commit. */
+  readonly for_update: string;
+}
+
+export const SQLITE: Dialect = { text: 'TEXT', without_rowid: ' WITHOUT ROWID', skip_locked: '', for_update: '' };
+
+export function inDialect(text: string, dialect: Dialect): string {
+  return text.replace(/\{(\w+)\}/g, (_, token: keyof Dialect) => dialect[token]);
+}
+
+const COLUMNS = 'kind, id, studio_id, unique_name, state, version, due_at, attempts, created_at, doc, private';
+
+export const SQL = {
+  get: `SELECT ${COLUMNS} FROM resource WHERE kind = $1 AND id = $2`,
+
+  insert: `INSERT INTO resource (${COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+    ON CONFLICT DO NOTHING`,
+
+  update: `UPDATE resource SET unique_name = $3, state = $4, version = $5, due_at = $6, attempts = $7, doc = $8, private = $9
+    WHERE kind = $1 AND id = $2 AND version = $5 - 1`,
+
+  delete: 'DELETE FROM resource WHERE kind = $1 AND id = $2 AND version = $3',
+
+  require: 'SELECT 1 AS held FROM resource WHERE kind = $1 AND id = $2 AND state = $3{for_update}',
+
+  fewer: `SELECT count(*) AS n FROM
+    (SELECT 1 AS one FROM resource WHERE kind = $1 AND studio_id = $2 AND state <> $3 LIMIT $4) AS counted`,
+
+  /** The due-predicate stands twice: without the outer one PostgreSQL leases rows to two rivals at once. */
+  lease: `UPDATE resource SET due_at = $4, version = version + 1, attempts = attempts + 1
+    WHERE kind = $1 AND state = $2 AND due_at <= $3 AND id IN
+      (SELECT id FROM resource WHERE kind = $1 AND state = $2 AND due_at <= $3 ORDER BY due_at LIMIT $5{skip_locked})
+    RETURNING ${COLUMNS}`,
+
+  token: 'SELECT token_key, digest, kind, id, expires_at FROM idempotency WHERE token_key = $1',
+
+  putToken: `INSERT INTO idempotency (token_key, digest, kind, id, expires_at) VALUES ($1, $2, $3, $4, $5)
+    ON CONFLICT (token_key) DO UPDATE SET digest = $2, kind = $3, id = $4, expires_at = $5
+    WHERE idempotency.expires_at <= $6`,
+
+  forgetTokens: `DELETE FROM idempotency WHERE token_key IN
+    (SELECT token_key FROM idempotency WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2)`,
+
+  createMigrationTable: `CREATE TABLE IF NOT EXISTS migration (name {text} NOT NULL PRIMARY KEY, applied_at BIGINT NOT NULL)`,
+  migrations: 'SELECT name FROM migration',
+  recordMigration: 'INSERT INTO migration (name, applied_at) VALUES ($1, $2)',
+} as const;
+
+export interface Prepared {
+  readonly text: string;
+  readonly params: (string | number)[];
+}
+
+/** WHERE clause of a query within one studio (or in all, where `studioId` is absent). */
+function where(query: RowQuery, studioId: string | undefined, params: (string | number)[]): string {
+  const clauses: string[] = [];
+  const add = (column: string, comparison: string, value: string | number) => {
+    params.push(value);
+    clauses.push(`${column} ${comparison} $${params.length}`);
+  };
+  add('kind', '=', query.kind);
+  if (studioId !== undefined) add('studio_id', '=', studioId);
+  if (query.uniqueName !== undefined) add('unique_name', '=', query.uniqueName);
+  if (query.state !== undefined) add('state', '=', query.state);
+  if (query.stateNot !== undefined) add('state', '<>', query.stateNot);
+  if (query.dueBy !== undefined) add('due_at', '<=', query.dueBy);
+  return clauses.join(' AND ');
+}
+
+/** A page of rows in list order, found by position and never by offset. */
+export function listSql(query: ListQuery, studioId: string | undefined): Prepared {
+  const params: (string | number)[] = [];
+  let condition = where(query, studioId, params);
+  if (query.after) {
+    params.push(query.after.createdAt, query.after.id);
+    condition += ` AND (created_at, id) > ($${params.length - 1}, $${params.length})`;
+  }
+  params.push(query.limit);
+  return {
+    text: `SELECT ${COLUMNS} FROM resource WHERE ${condition} ORDER BY created_at, id LIMIT $${params.length}`,
+    params,
+  };
+}
+
+/** Counts no further than `limit`, so that the cost is bounded. */
+export function countSql(query: RowQuery & { readonly limit: number }, studioId: string | undefined): Prepared {
+  const params: (string | number)[] = [];
+  const condition = where(query, studioId, params);
+  params.push(query.limit);
+  return {
+    text: `SELECT count(*) AS n FROM (SELECT 1 AS one FROM resource WHERE ${condition} LIMIT $${params.length}) AS counted`,
+    params,
+  };
+}

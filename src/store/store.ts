@@ -1,0 +1,116 @@
+/**
+ * The port to the database: rows, guarded writes and leases, without a word about what a row means.
+ *
+ * One table holds everything (studios, images, access keys, ...): `kind` and `id` name a row, `doc` is the JSON text that
+ * the API answers with, `private` what is not the client's. There are no interactive transactions on purpose: a write is
+ * a list of statements, each with what it expects to find, done all together or not at all, durable before the promise
+ * resolves. An adapter must never let one caller's batch see, or be rolled back with, another's.
+ */
+
+export interface Row {
+  readonly kind: string;
+  readonly id: string;
+  /** The studio it belongs to, or a fixed word for what belongs to none (see domain/kinds). */
+  readonly studioId: string;
+  /** A second name that no two rows of a kind may share; null where there is none. */
+  readonly uniqueName: string | null;
+  readonly state: string;
+  /** Grows by one with every change and every lease: the fence. */
+  readonly version: number;
+  /** When a worker shall look at the row, in ms since 1970; null when it is at rest. */
+  readonly dueAt: number | null;
+  /** Leases taken since the last event. */
+  readonly attempts: number;
+  readonly createdAt: number;
+  readonly doc: string;
+  readonly private: string;
+}
+
+/** Position behind a row in list order: creation time, ties by id. */
+export interface Cursor {
+  readonly createdAt: number;
+  readonly id: string;
+}
+
+export interface RowQuery {
+  readonly kind: string;
+  /** One or two of them; all where absent. */
+  readonly studioIds?: readonly string[];
+  readonly uniqueName?: string;
+  readonly state?: string;
+  readonly stateNot?: string;
+  /** Only rows that a worker shall look at by this time. */
+  readonly dueBy?: number;
+}
+
+export interface ListQuery extends RowQuery {
+  readonly after?: Cursor;
+  readonly limit: number;
+}
+
+/** The memory of an accepted client token. */
+export interface TokenRow {
+  /** Digest of account, operation, path and token. */
+  readonly key: string;
+  /** Digest of the whole input. */
+  readonly digest: string;
+  /** Row whose present form answers a replay. */
+  readonly kind: string;
+  readonly id: string;
+  readonly expiresAt: number;
+}
+
+export type Write =
+  /** Fails when the id or the unique name is taken. */
+  | { readonly op: 'insert'; readonly row: Row }
+  /** Replaces the row whose version is `row.version - 1`. */
+  | { readonly op: 'update'; readonly row: Row }
+  | { readonly op: 'delete'; readonly kind: string; readonly id: string; readonly version: number }
+  /** Fails unless the row exists in this state at the moment of the commit. */
+  | { readonly op: 'require'; readonly kind: string; readonly id: string; readonly state: string }
+  /** Fails when `limit` or more rows of the studio are in a state other than `stateNot`. */
+  | {
+      readonly op: 'fewer';
+      readonly kind: string;
+      readonly studioId: string;
+      readonly stateNot: string;
+      readonly limit: number;
+    }
+  /** Remembers a token; fails when it is remembered already and has not expired at `now`. */
+  | { readonly op: 'token'; readonly token: TokenRow; readonly now: number }
+  /** Forgets at most `limit` tokens that expired before `now`. */
+  | { readonly op: 'forget'; readonly now: number; readonly limit: number };
+
+export interface LeaseQuery {
+  readonly kind: string;
+  readonly state: string;
+  readonly now: number;
+  /** New `dueAt` of the leased rows: when the lease ends. */
+  readonly until: number;
+  readonly limit: number;
+}
+
+export interface Store {
+  get(kind: string, id: string): Promise<Row | undefined>;
+  list(query: ListQuery): Promise<Row[]>;
+  count(query: RowQuery & { readonly limit: number }): Promise<number>;
+  token(key: string): Promise<TokenRow | undefined>;
+  /** Due rows, each fenced by a higher version; what is returned is the row as it now stands. Empty is no proof of rest. */
+  lease(query: LeaseQuery): Promise<Row[]>;
+  /**
+   * All or nothing; throws GuardFailed when something was not as expected, and then nothing has changed.
+   * @returns how many rows were inserted, updated or deleted.
+   */
+  write(batch: readonly Write[]): Promise<number>;
+  close(): Promise<void>;
+}
+
+/** Something was not as a write expected it: read again and decide again. */
+export class GuardFailed extends Error {
+  /** The statement that found it. */
+  readonly write: Write;
+  constructor(write: Write) {
+    super(`Guard failed: ${write.op}`);
+    this.write = write;
+  }
+}

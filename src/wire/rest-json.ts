@@ -1,0 +1,139 @@
+/**
+ * The restJson1 protocol in both directions: an operation's input from labels, query, headers and body, and an error as
+ * status, header and body. Comes after authentication; knows the contract and nothing of what operations do.
+ */
+import { isUtf8 } from 'node:buffer';
+import { clientTokenMember, type Operation } from '../contract/operation.ts';
+import type { Members } from '../contract/shape.ts';
+import { ServiceError, validationFailed } from '../errors.ts';
+import { readMembers, unreadableBody, Violations } from './validate.ts';
+
+export interface RawRequest {
+  /** Raw label values in the order of `labelNames`. */
+  readonly labels: readonly string[];
+  readonly labelNames: readonly string[];
+  /** Behind the `?`, still encoded. */
+  readonly query: string;
+  readonly rawHeaders: readonly string[];
+  readonly body: Buffer;
+}
+
+type Input = Record<string, unknown>;
+
+/** The value of a header that may stand once. @throws ServiceError ValidationException when it is repeated. */
+export function singleHeader(rawHeaders: readonly string[], lowerCaseName: string): string | undefined {
+  let found: string | undefined;
+  for (let index = 0; index < rawHeaders.length; index += 2) {
+    const name = rawHeaders[index]!;
+    if (name.length !== lowerCaseName.length || name.toLowerCase() !== lowerCaseName) continue;
+    if (found !== undefined) throw validationFailed(`The header ${lowerCaseName} is there twice`, 'REPEATED_HEADER');
+    found = rawHeaders[index + 1];
+  }
+  return found;
+}
+
+/**
+ * Everything that the operation's contract names, validated, in one object.
+ * @throws ServiceError UnsupportedMediaTypeException, NotAcceptableException or ValidationException
+ */
+export function readInput(operation: Operation, request: RawRequest): Input {
+  requireAcceptable(request.rawHeaders);
+  const input: Input = {};
+  const violations = new Violations();
+  readLabels(operation, request, input, violations);
+  if (hasMembers(operation.query)) readQuery(operation.query, request.query, input, violations);
+  if (operation.clientToken) {
+    const clientToken = singleHeader(request.rawHeaders, 'x-amz-client-token');
+    readMembers({ clientToken: clientTokenMember }, { clientToken }, '', input, violations);
+  }
+  if (hasMembers(operation.body)) readMembers(operation.body, readBody(request), '', input, violations);
+  if (violations.any) throw violations.toError();
+  return input;
+}
+
+function hasMembers(members: Members): boolean {
+  for (const _ in members) return true;
+  return false;
+}
+
+function readLabels(operation: Operation, request: RawRequest, input: Input, violations: Violations): void {
+  const values: Record<string, unknown> = {};
+  for (let index = 0; index < request.labelNames.length; index += 1) {
+    const name = request.labelNames[index]!;
+    values[name] = decode(request.labels[index]!, `/${name}`);
+  }
+  readMembers(operation.labels, values, '', input, violations);
+}
+
+function decode(text: string, path: string): string {
+  if (!text.includes('%')) return text;
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    throw validationFailed(
+      `1 validation error detected. Value at '${path}' failed to satisfy constraint: Member must be valid percent-encoded UTF-8`,
+      'BAD_ENCODING',
+    );
+  }
+}
+
+/** List members repeat their key; any other key that stands twice is refused: which one would count? */
+function readQuery(members: Members, query: string, input: Input, violations: Violations): void {
+  const values: Record<string, unknown> = {};
+  for (const pair of query === '' ? [] : query.split('&')) {
+    const equals = pair.indexOf('=');
+    const name = decode(equals < 0 ? pair : pair.slice(0, equals), '/query');
+    const member = Object.hasOwn(members, name) ? members[name]! : undefined;
+    if (!member) continue;
+    const value = equals < 0 ? '' : decode(pair.slice(equals + 1).replaceAll('+', ' '), `/${name}`);
+    if (member.shape.kind === 'list') {
+      values[name] = [...((values[name] as string[] | undefined) ?? []), value];
+    } else if (Object.hasOwn(values, name)) {
+      violations.add(`/${name}`, 'Member must be given once');
+    } else {
+      values[name] = value;
+    }
+  }
+  readMembers(members, values, '', input, violations);
+}
+
+/** An empty body is an empty object: old SDKs send none, and the vendor's service made them unusable by refusing it. */
+function readBody({ body, rawHeaders }: RawRequest): Record<string, unknown> {
+  if (body.length === 0) return {};
+  const contentType = singleHeader(rawHeaders, 'content-type');
+  if (contentType !== undefined && mediaTypeOf(contentType) !== 'application/json') {
+    throw new ServiceError(
+      'UnsupportedMediaTypeException',
+      'The body must be sent with Content-Type: application/json',
+    );
+  }
+  if (!isUtf8(body)) throw unreadableBody('The body is not UTF-8.');
+  let value: unknown;
+  try {
+    value = JSON.parse(body.toString('utf8'));
+  } catch {
+    throw unreadableBody('The body is not valid JSON.');
+  }
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
+  throw unreadableBody('The body must be a JSON object.');
+}
+
+function mediaTypeOf(header: string): string {
+  const semicolon = header.indexOf(';');
+  return (semicolon < 0 ? header : header.slice(0, semicolon)).trim().toLowerCase();
+}
+
+function requireAcceptable(rawHeaders: readonly string[]): void {
+  const accept = singleHeader(rawHeaders, 'accept');
+  if (accept === undefined || accept === '*/*') return;
+  const acceptable = accept.split(',').some((range) => {
+    const mediaType = mediaTypeOf(range);
+    return mediaType === '*/*' || mediaType === 'application/*' || mediaType === 'application/json' || mediaType === '';
+  });
+  if (!acceptable) throw new ServiceError('NotAcceptableException', 'Answers are application/json; accept that');
+}
+
+/** Body of an error. The inward text stays inside. */
+export function errorBody(error: ServiceError): string {
+  return JSON.stringify({ message: error.message, code: error.code, context: error.context });
+}

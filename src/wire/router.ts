@@ -1,0 +1,87 @@
+/**
+ * Finds the operation that a method and a raw path name, and cuts out the labels, still encoded.
+ *
+ * Routing is done on the raw segments: a studio id holds an encoded `:` and an ARN an encoded `/`, which must not split a
+ * label. Labels are decoded once, by rest-json.ts, after the signature has been checked.
+ */
+import { API_PREFIX, type Operation } from '../contract/operation.ts';
+
+export interface Route<H> {
+  readonly operation: Operation;
+  readonly handler: H;
+  /** Names of the labels in the order of their segments. */
+  readonly labelNames: readonly string[];
+}
+
+export interface Match<H> {
+  readonly route: Route<H>;
+  /** Raw label values in the order of `labelNames`. */
+  readonly labels: readonly string[];
+}
+
+interface Node<H> {
+  readonly literals: Map<string, Node<H>>;
+  label: Node<H> | undefined;
+  readonly routes: Map<string, Route<H>>;
+}
+
+const newNode = <H>(): Node<H> => ({ literals: new Map(), label: undefined, routes: new Map() });
+
+/**
+ * @param handlers by operation name. An operation without a handler, or a handler without an operation, is an error at
+ *   start-up and not at the first call.
+ */
+export function createRouter<H>(operations: readonly Operation[], handlers: Readonly<Record<string, H>>) {
+  const root = newNode<H>();
+  for (const operation of operations) {
+    const handler = handlers[operation.name];
+    if (handler === undefined) throw new Error(`operation ${operation.name} has no handler`);
+    add(root, operation, handler);
+  }
+  const unknown = Object.keys(handlers).filter((name) => !operations.some((operation) => operation.name === name));
+  if (unknown.length > 0) throw new Error(`handlers without an operation: ${unknown.join(', ')}`);
+  return { match: (method: string, path: string) => match(root, method, path) };
+}
+
+function add<H>(root: Node<H>, operation: Operation, handler: H): void {
+  const labelNames: string[] = [];
+  let node = root;
+  for (const segment of segmentsOf(API_PREFIX + operation.uri)) {
+    if (segment.startsWith('{')) {
+      labelNames.push(segment.slice(1, -1));
+      node.label ??= newNode();
+      node = node.label;
+    } else {
+      const next = node.literals.get(segment) ?? newNode<H>();
+      node.literals.set(segment, next);
+      node = next;
+    }
+  }
+  if (node.routes.has(operation.method)) throw new Error(`two operations at ${operation.method} ${operation.uri}`);
+  node.routes.set(operation.method, { operation, handler, labelNames });
+}
+
+/** The segments of a path; one slash at the end is tolerated. */
+function segmentsOf(path: string): string[] {
+  const end = path.endsWith('/') ? path.length - 1 : path.length;
+  return path.slice(1, end).split('/');
+}
+
+function match<H>(root: Node<H>, method: string, path: string): Match<H> | undefined {
+  if (!path.startsWith('/')) return undefined;
+  let node = root;
+  const labels: string[] = [];
+  for (const segment of segmentsOf(path)) {
+    const literal = node.literals.get(segment);
+    if (literal) {
+      node = literal;
+    } else if (node.label && segment !== '') {
+      labels.push(segment);
+      node = node.label;
+    } else {
+      return undefined;
+    }
+  }
+  const route = node.routes.get(method);
+  return route && { route, labels };
+}

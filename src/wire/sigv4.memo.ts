@@ -1,0 +1,447 @@
+/**
+ * Signature Version 4 as arithmetic: from a request as it was received to the canonical request, the string to sign and
+ * the signature, and from an Authorization header or a presigned query to what the client claims to have signed.
+ *
+ * It decides how bytes are read, never who may come in: policy (clock, scope, coverage, credentials) is authenticate.ts.
+ * Every canonical value is rebuilt here from the raw target and the raw headers; nothing that another part has decoded,
+ * joined or resolved may be used, because then the text that was verified and the text that is acted on could differ.
+ * No clock, no I/O. A canonical request or an expected signature must never reach a message that leaves the process.
+ */
+import { createHmac, hash, timingSafeEqual } from 'node:crypto';
+import { ServiceError } from '../errors.ts';
+
+export interface SignedRequest {
+  readonly method: string;
+  /** The raw request target, `req.url`: neither decoded nor resolved. */
+  readonly target: string;
+  /** Node's flat `[name, value, name, value, ...]`. */
+  readonly rawHeaders: readonly string[];
+  readonly body: Uint8Array;
+}
+
+export interface CredentialScope {
+  /** yyyymmdd */
+  readonly date: string;
+  readonly region: string;
+  readonly service: string;
+  readonly terminator: string;
+}
+
+/** What a client says about its signature, in either form. Well formed, and otherwise not yet believed. */
+export interface SignatureClaim {
+  readonly form: 'header' | 'query';
+  readonly accessKeyId: string;
+  readonly scope: CredentialScope;
+  /** x-amz-date as written: yyyymmddThhmmssZ. */
+  readonly timestamp: string;
+  /** Lower-case, strictly ascending. */
+  readonly signedHeaders: readonly string[];
+  /** The same as the client wrote them, joined with `;`. */
+  readonly signedHeaderList: string;
+  /** 64 lower-case hex digits. */
+  readonly signature: string;
+  readonly sessionToken: string | undefined;
+  /** Query form only. */
+  readonly expiresSeconds: number | undefined;
+}
+
+/** One query parameter, decoded. */
+export interface QueryParameter {
+  readonly name: string;
+  readonly value: string;
+}
+
+/** Lower-case name to value as received; repeats are joined with a comma. */
+export type HeaderMap = ReadonlyMap<string, string>;
+
+export const ALGORITHM = 'AWS4-HMAC-SHA256';
+export const TERMINATOR = 'aws4_request';
+export const UNSIGNED_PAYLOAD = 'UNSIGNED-PAYLOAD';
+export const EMPTY_BODY_HASH = 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855';
+/** Seven days, the longest life that AWS gives a presigned URL. */
+export const PRESIGNED_SECONDS_MAX = 604_800;
+
+/** Parameters that carry the query form. Any one of them means that a request is, or pretends to be, presigned. */
+const QUERY_FORM_PARAMETERS = new Set([
+  'x-amz-algorithm',
+  'x-amz-credential',
+  'x-amz-date',
+  'x-amz-expires',
+  'x-amz-security-token',
+  'x-amz-signature',
+  'x-amz-signedheaders',
+]);
+
+/** Headers that decide who is calling. Sent twice, two readers could pick different ones. */
+const SINGLE_HEADERS = new Set(['authorization', 'host', 'x-amz-content-sha256', 'x-amz-date', 'x-amz-security-token']);
+
+const AUTHORIZATION = /^AWS4-HMAC-SHA256 +Credential=([^, ]+), *SignedHeaders=([^, ]+), *Signature=([^, ]+)$/;
+/** Needs no normalising (no segment is empty or starts with a dot) and holds nothing to encode but `%`. */
+const PLAIN_PATH = /^(?:\/[\w\-~%][\w\-.~%]*)+\/?$/;
+const UNRESERVED = /^[\w\-.~]*$/;
+const LEFT_BY_ENCODE_URI_COMPONENT = /[!'()*]/g;
+const IRREGULAR_SPACE = /^[ \t\r\n]|[ \t\r\n]$|[\t\r\n]| {2}/;
+const SPACES = /[ \t\r\n]+/g;
+const SIGNATURE = /^[0-9a-f]{64}$/;
+
+function incomplete(message: string, code = 'SIGNATURE_INCOMPLETE'): ServiceError {
+  return new ServiceError('IncompleteSignatureException', message, { code });
+}
+
+function invalid(message: string, code: string): ServiceError {
+  return new ServiceError('InvalidSignatureException', message, { code });
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Reading the request
+
+export function pathOf(target: string): string {
+  const mark = target.indexOf('?');
+  return mark < 0 ? target : target.slice(0, mark);
+}
+
+/**
+ * Every header once, under its lower-case name. Made from rawHeaders because Node's `req.headers` joins repeats with
+ * ", " where the canonical form wants ",", and drops some repeats altogether.
+ */
+export function readHeaders(rawHeaders: readonly string[]): HeaderMap {
+  const headers = new Map<string, string>();
+  for (let index = 0; index + 1 < rawHeaders.length; index += 2) {
+    const name = rawHeaders[index]!.toLowerCase();
+    const value = rawHeaders[index + 1]!;
+    const earlier = headers.get(name);
+    if (earlier === undefined) {
+      headers.set(name, value);
+    } else if (SINGLE_HEADERS.has(name)) {
+      throw invalid(`The header '${name}' must not appear more than once.`, 'DUPLICATE_HEADER');
+    } else {
+      headers.set(name, `${collapseSpaces(earlier)},${collapseSpaces(value)}`);
+    }
+  }
+  return headers;
+}
+
+/**
+ * The decoded parameters of a raw target, repeats kept in their order. Refuses an X-Amz-* parameter that is there
+ * twice, in any case and any escaping, so that no two readers can disagree about which one counts.
+ */
+export function readQuery(target: string): readonly QueryParameter[] {
+  const mark = target.indexOf('?');
+  if (mark < 0 || mark === target.length - 1) return [];
+  const parameters: QueryParameter[] = [];
+  const amzNames = new Set<string>();
+  for (const pair of target.slice(mark + 1).split('&')) {
+    if (pair === '') continue;
+    const equals = pair.indexOf('=');
+    const name = decodeQueryText(equals < 0 ? pair : pair.slice(0, equals));
+    const value = equals < 0 ? '' : decodeQueryText(pair.slice(equals + 1));
+    const lowerName = name.toLowerCase();
+    if (lowerName.startsWith('x-amz-')) {
+      if (amzNames.has(lowerName)) {
+        throw invalid(`The query parameter '${name}' must not appear more than once.`, 'DUPLICATE_QUERY_PARAMETER');
+      }
+      amzNames.add(lowerName);
+    }
+    parameters.push({ name, value });
+  }
+  return parameters;
+}
+
+/** A raw `+` is a space, as in every HTML form; SDKs write %20 for a space and %2B for a plus. */
+export function decodeQueryText(text: string): string {
+  const spaced = text.includes('+') ? text.replaceAll('+', ' ') : text;
+  if (!spaced.includes('%')) return spaced;
+  try {
+    return decodeURIComponent(spaced);
+  } catch {
+    throw invalid('The query string holds a percent escape that is not UTF-8.', 'MALFORMED_QUERY');
+  }
+}
+
+export function isQueryForm(parameters: readonly QueryParameter[]): boolean {
+  return parameters.some(({ name }) => QUERY_FORM_PARAMETERS.has(name.toLowerCase()));
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Reading the claim
+
+/** `AWS4-HMAC-SHA256 Credential=..., SignedHeaders=..., Signature=...`, beside the header x-amz-date. */
+export function parseHeaderClaim(headers: HeaderMap): SignatureClaim {
+  const authorization = headers.get('authorization') ?? '';
+  const parts = AUTHORIZATION.exec(authorization);
+  if (parts === null) throw explainAuthorization(authorization);
+  const timestamp = headers.get('x-amz-date');
+  if (timestamp === undefined) throw incomplete("Authorization header requires existence of an 'X-Amz-Date' header.");
+  const { accessKeyId, scope } = parseCredential(parts[1]!);
+  return {
+    form: 'header',
+    accessKeyId,
+    scope,
+    timestamp,
+    signedHeaders: parseSignedHeaders(parts[2]!),
+    signedHeaderList: parts[2]!,
+    signature: parseSignature(parts[3]!),
+    sessionToken: headers.get('x-amz-security-token'),
+    expiresSeconds: undefined,
+  };
+}
+
+/** The presigned form. Names are matched without regard to case, as in the duplicate check. */
+export function parseQueryClaim(parameters: readonly QueryParameter[]): SignatureClaim {
+  const values = new Map<string, string>();
+  for (const { name, value } of parameters) values.set(name.toLowerCase(), value);
+  const missing = ['X-Amz-Algorithm', 'X-Amz-Credential', 'X-Amz-Date', 'X-Amz-Expires', 'X-Amz-SignedHeaders']
+    .concat('X-Amz-Signature')
+    .filter((name) => !values.get(name.toLowerCase()));
+  if (missing.length > 0) {
+    throw incomplete(missing.map((name) => `AWS query-string parameters must include '${name}'.`).join(' '));
+  }
+  if (values.get('x-amz-algorithm') !== ALGORITHM) throw unsupportedAlgorithm();
+  const { accessKeyId, scope } = parseCredential(values.get('x-amz-credential')!);
+  const signedHeaderList = values.get('x-amz-signedheaders')!;
+  return {
+    form: 'query',
+    accessKeyId,
+    scope,
+    timestamp: values.get('x-amz-date')!,
+    signedHeaders: parseSignedHeaders(signedHeaderList),
+    signedHeaderList,
+    signature: parseSignature(values.get('x-amz-signature')!),
+    sessionToken: values.get('x-amz-security-token'),
+    expiresSeconds: parseExpires(values.get('x-amz-expires')!),
+  };
+}
+
+function explainAuthorization(authorization: string): ServiceError {
+  if (!authorization.startsWith(`${ALGORITHM} `)) return unsupportedAlgorithm();
+  const missing = ['Credential', 'SignedHeaders', 'Signature'].filter((name) => !authorization.includes(`${name}=`));
+  if (missing.length > 0) {
+    return incomplete(missing.map((name) => `Authorization header requires '${name}' parameter.`).join(' '));
+  }
+  return incomplete(
+    "Authorization header must hold 'Credential', 'SignedHeaders' and 'Signature', once each, in this order, separated by ','.",
+  );
+}
+
+function unsupportedAlgorithm(): ServiceError {
+  return incomplete(`Unsupported AWS 'algorithm': only '${ALGORITHM}' is accepted.`, 'UNSUPPORTED_ALGORITHM');
+}
+
+function parseCredential(credential: string): Pick<SignatureClaim, 'accessKeyId' | 'scope'> {
+  const [accessKeyId, date, region, service, terminator, ...rest] = credential.split('/');
+  if (!accessKeyId || terminator === undefined || rest.length > 0) {
+    throw incomplete(
+      'Credential must have exactly 5 slash-delimited elements, e.g. keyid/date/region/service/term.',
+      'MALFORMED_CREDENTIAL',
+    );
+  }
+  return { accessKeyId, scope: { date: date!, region: region!, service: service!, terminator } };
+}
+
+/** Sorted, lower-case and without repeats: the one spelling there is, since the list itself is part of what is signed. */
+const memo = new Map<string, readonly string[]>();
+function parseSignedHeaders(list: string): readonly string[] {
+  const m = memo.get(list);
+  if (m) return m;
+  const names = list.split(';');
+  let isOneSpelling = list === list.toLowerCase();
+  let previous = '';
+  for (const name of names) {
+    if (name <= previous) isOneSpelling = false;
+    previous = name;
+  }
+  if (isOneSpelling) {
+    memo.set(list, names);
+    return names;
+  }
+  throw incomplete(
+    "SignedHeaders must be lower-case header names in ascending order, separated by ';'.",
+    'MALFORMED_SIGNED_HEADERS',
+  );
+}
+
+function parseSignature(signature: string): string {
+  if (!SIGNATURE.test(signature)) throw incomplete('Signature must be 64 lower-case hexadecimal digits.');
+  return signature;
+}
+
+function parseExpires(text: string): number {
+  const seconds = /^[0-9]{1,6}$/.test(text) ? Number(text) : 0;
+  if (seconds < 1 || seconds > PRESIGNED_SECONDS_MAX) {
+    throw incomplete(`X-Amz-Expires must be a whole number of seconds from 1 to ${PRESIGNED_SECONDS_MAX}.`);
+  }
+  return seconds;
+}
+
+/** Milliseconds since 1970 of a `yyyymmddThhmmssZ`, or undefined if the text is not exactly that or no such moment. */
+export function parseTimestamp(text: string): number | undefined {
+  if (text.length !== 16 || text[8] !== 'T' || text[15] !== 'Z') return undefined;
+  const month = digitsAt(text, 4, 2);
+  const day = digitsAt(text, 6, 2);
+  const hour = digitsAt(text, 9, 2);
+  const minute = digitsAt(text, 11, 2);
+  const second = digitsAt(text, 13, 2);
+  if (month < 1 || month > 12 || day > 31 || hour > 23 || minute > 59 || second > 59) return undefined;
+  const ms = Date.UTC(digitsAt(text, 0, 4), month - 1, day, hour, minute, second);
+  return new Date(ms).getUTCDate() === day ? ms : undefined;
+}
+
+/** NaN if one of them is no digit; every comparison with it is false, and so is every date made of it invalid. */
+function digitsAt(text: string, start: number, count: number): number {
+  let value = 0;
+  for (let index = start; index < start + count; index++) {
+    const digit = text.charCodeAt(index) - 48;
+    value = digit >= 0 && digit <= 9 ? value * 10 + digit : Number.NaN;
+  }
+  return value;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The canonical request
+
+/** `publicHost` stands in for the Host header when a proxy in front of us rewrites that. */
+export function canonicalRequest(
+  request: Pick<SignedRequest, 'method' | 'target'>,
+  query: readonly QueryParameter[],
+  headers: HeaderMap,
+  claim: Pick<SignatureClaim, 'signedHeaders' | 'signedHeaderList'>,
+  payloadHash: string,
+  publicHost?: string,
+): string {
+  const path = canonicalPath(pathOf(request.target));
+  const lines = canonicalHeaders(headers, claim.signedHeaders, publicHost);
+  return `${request.method}\n${path}\n${canonicalQuery(query)}\n${lines}\n${claim.signedHeaderList}\n${payloadHash}`;
+}
+
+/**
+ * The path normalised (RFC 3986, section 5.2.4, and no empty segments) and then encoded once more as it stands, so that
+ * the label `arn%3Aaws` becomes `arn%253Aaws`. Every service but S3 signs so; botocore (auth.py, `_normalize_url_path`)
+ * and smithy (`getCanonicalPath`) agree. Never `new URL()`, which also resolves an escaped `%2e%2e`.
+ */
+export function canonicalPath(path: string): string {
+  if (PLAIN_PATH.test(path)) return path.replaceAll('%', '%25');
+  return normalisePath(path).split('/').map(encodeRfc3986).join('/');
+}
+
+function normalisePath(path: string): string {
+  const segments: string[] = [];
+  for (const segment of path.split('/')) {
+    if (segment === '..') segments.pop();
+    else if (segment !== '' && segment !== '.') segments.push(segment);
+  }
+  const isRooted = path === '' || path.startsWith('/');
+  const keepsTrailingSlash = segments.length > 0 && path.endsWith('/');
+  return `${isRooted ? '/' : ''}${segments.join('/')}${keepsTrailingSlash ? '/' : ''}`;
+}
+
+/** Encoded again from the decoded parameters, by encoded name and then encoded value; a signature cannot sign itself. */
+export function canonicalQuery(parameters: readonly QueryParameter[]): string {
+  if (parameters.length === 0) return '';
+  return parameters
+    .filter(({ name }) => name.toLowerCase() !== 'x-amz-signature')
+    .map(({ name, value }) => ({ name: encodeRfc3986(name), value: encodeRfc3986(value) }))
+    .sort((left, right) => compareText(left.name, right.name) || compareText(left.value, right.value))
+    .map(({ name, value }) => `${name}=${value}`)
+    .join('&');
+}
+
+function canonicalHeaders(headers: HeaderMap, signedHeaders: readonly string[], publicHost?: string): string {
+  let lines = '';
+  for (const name of signedHeaders) {
+    const value = name === 'host' && publicHost !== undefined ? publicHost : headers.get(name);
+    if (value === undefined) {
+      throw invalid(`The header '${name}' is listed in SignedHeaders but was not sent.`, 'SIGNED_HEADER_ABSENT');
+    }
+    lines += `${name}:${collapseSpaces(value)}\n`;
+  }
+  return lines;
+}
+
+function collapseSpaces(value: string): string {
+  if (!IRREGULAR_SPACE.test(value)) return value;
+  const collapsed = value.replace(SPACES, ' ');
+  return collapsed.slice(collapsed.startsWith(' ') ? 1 : 0, collapsed.endsWith(' ') ? -1 : undefined);
+}
+
+/** Everything but RFC 3986's unreserved characters, in upper-case hex of UTF-8. */
+function encodeRfc3986(text: string): string {
+  if (UNRESERVED.test(text)) return text;
+  return encodeURIComponent(text).replace(
+    LEFT_BY_ENCODE_URI_COMPONENT,
+    (character) => `%${character.charCodeAt(0).toString(16).toUpperCase()}`,
+  );
+}
+
+function compareText(left: string, right: string): number {
+  return left < right ? -1 : left > right ? 1 : 0;
+}
+
+export function payloadHashOf(body: Uint8Array): string {
+  return body.length === 0 ? EMPTY_BODY_HASH : hash('sha256', body);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The signature
+
+/**
+ * A derived key, good for one day, region and service. It is kept as the two padded blocks of RFC 2104, each with what
+ * is hashed after it: strings to sign of one scope differ in two places of fixed length, the timestamp and the hash.
+ * Two one-shot hashes over these buffers take little more than half the time of a `createHmac`.
+ */
+export interface SigningKey {
+  readonly inner: Buffer;
+  readonly outer: Buffer;
+}
+
+const BLOCK_BYTES = 64;
+const DIGEST_BYTES = 32;
+const DIGEST_HEX_LENGTH = 64;
+const TIMESTAMP_LENGTH = 16;
+const TIMESTAMP_AT = BLOCK_BYTES + ALGORITHM.length + 1;
+
+export function deriveSigningKey(secretAccessKey: string, date: string, region: string, service: string): SigningKey {
+  let key = hmac(`AWS4${secretAccessKey}`, date);
+  for (const part of [region, service, TERMINATOR]) key = hmac(key, part);
+  const scope = `${date}/${region}/${service}/${TERMINATOR}`;
+  const template = Buffer.from(stringToSign('yyyymmddThhmmssZ', scope, EMPTY_BODY_HASH));
+  const inner = Buffer.concat([Buffer.alloc(BLOCK_BYTES, 0x36), template]);
+  const outer = Buffer.alloc(BLOCK_BYTES + DIGEST_BYTES, 0x5c);
+  for (let index = 0; index < DIGEST_BYTES; index++) {
+    inner[index]! ^= key[index]!;
+    outer[index]! ^= key[index]!;
+  }
+  return { inner, outer };
+}
+
+function hmac(key: string | Buffer, text: string): Buffer {
+  return createHmac('sha256', key).update(text).digest();
+}
+
+export function stringToSign(timestamp: string, scope: string, canonicalRequestHash: string): string {
+  return `${ALGORITHM}\n${timestamp}\n${scope}\n${canonicalRequestHash}`;
+}
+
+/** The signature in lower-case hex: HMAC-SHA256 of the string to sign. */
+export function sign({ inner, outer }: SigningKey, timestamp: string, canonical: string): string {
+  if (timestamp.length !== TIMESTAMP_LENGTH) throw new RangeError('a timestamp is written yyyymmddThhmmssZ');
+  inner.write(timestamp, TIMESTAMP_AT, 'latin1');
+  inner.write(hash('sha256', canonical), inner.length - DIGEST_HEX_LENGTH, 'latin1');
+  outer.write(hash('sha256', inner), BLOCK_BYTES, 'hex');
+  return hash('sha256', outer);
+}
+
+const expectedBytes = Buffer.alloc(DIGEST_HEX_LENGTH);
+const claimedBytes = Buffer.alloc(DIGEST_HEX_LENGTH);
+
+export function verify(key: SigningKey, claim: SignatureClaim, canonical: string): boolean {
+  expectedBytes.write(sign(key, claim.timestamp, canonical), 'latin1');
+  claimedBytes.write(claim.signature, 'latin1');
+  return claim.signature.length === DIGEST_HEX_LENGTH && timingSafeEqual(expectedBytes, claimedBytes);
+}
+
+/** For whatever else an attacker may guess at. The length is no secret, the content is. */
+export function equalInConstantTime(left: string, right: string): boolean {
+  const leftBytes = Buffer.from(left);
+  const rightBytes = Buffer.from(right);
+  return leftBytes.length === rightBytes.length && timingSafeEqual(leftBytes, rightBytes);
+}

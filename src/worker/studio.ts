@@ -1,0 +1,71 @@
+/** What the states of a studio ask for: it is set up, changed, or deleted if nothing lives in it any more. */
+import type { Studio } from '../contract/studio.ts';
+import { KIND } from '../domain/kinds.ts';
+import type { Lifecycle, LifecycleEvent } from '../domain/lifecycle.ts';
+import { studioLifecycle } from '../domain/studio.ts';
+import type { Keys } from '../keys/keys.ts';
+import type { Row, Store } from '../store/store.ts';
+import type { Job } from './worker.ts';
+
+const CONCURRENCY = 16;
+/** Acceptances that are deleted with one write. */
+const ACCEPTANCES_PER_WRITE = 200;
+
+export function studioJobs({ store, keys }: { readonly store: Store; readonly keys: Keys }): Job[] {
+  const job = (state: string, failed: string, run: (row: Row) => Promise<LifecycleEvent>): Job => ({
+    lifecycle: studioLifecycle as unknown as Lifecycle,
+    state,
+    concurrency: CONCURRENCY,
+    run: async (row) => ({ event: await run(row) }),
+    giveUp: () => ({
+      type: failed,
+      statusCode: 'INTERNAL_ERROR',
+      statusMessage: 'The server failed. Its log says why. Try again.',
+    }),
+    retryable: () => true,
+  });
+  return [
+    job('CREATE_IN_PROGRESS', 'createFailed', (row) => settleCreate(row, keys)),
+    job('UPDATE_IN_PROGRESS', 'updateFailed', async () => ({ type: 'updated' })),
+    job('DELETE_IN_PROGRESS', 'deleteFailed', (row) => settleDelete(row, store)),
+    {
+      ...job('DELETED', 'deleteFailed', async () => ({ type: 'deleted' })),
+      run: async (row) => {
+        await deleteAcceptances(row.id, store);
+        return { purge: true };
+      },
+      giveUp: (error) => {
+        throw error;
+      },
+    },
+  ];
+}
+
+async function settleCreate(row: Row, keys: Keys): Promise<LifecycleEvent> {
+  const { keyArn } = (JSON.parse(row.doc) as Studio).studioEncryptionConfiguration ?? {};
+  if (keyArn === undefined || (await keys.describe(keyArn))) return { type: 'created' };
+  return {
+    type: 'createFailed',
+    statusCode: 'ENCRYPTION_KEY_NOT_FOUND',
+    statusMessage: `There is no key ${keyArn}. Make one with: backlot key create`,
+    releaseName: true,
+  };
+}
+
+/** What lives in a studio blocks its deletion; tombstones and images provided for every studio do not. */
+async function settleDelete(row: Row, store: Store): Promise<LifecycleEvent> {
+  const images = await store.count({ kind: KIND.streamingImage, studioIds: [row.id], stateNot: 'DELETED', limit: 1 });
+  if (images === 0) return { type: 'deleted', releaseName: true };
+  return {
+    type: 'deleteFailed',
+    statusCode: 'STUDIO_WITH_STREAMING_IMAGES_NOT_DELETED',
+    statusMessage: 'The studio still has streaming images. Delete them first.',
+  };
+}
+
+async function deleteAcceptances(studioId: string, store: Store): Promise<void> {
+  const query = { kind: KIND.eulaAcceptance, studioIds: [studioId], limit: ACCEPTANCES_PER_WRITE };
+  for (let rows = await store.list(query); rows.length > 0; rows = await store.list(query)) {
+    await store.write(rows.map(({ kind, id, version }) => ({ op: 'delete', kind, id, version })));
+  }
+}

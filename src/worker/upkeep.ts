@@ -1,0 +1,80 @@
+/**
+ * What no row asks for: expired tokens are forgotten, and bytes that no row knows are destroyed. It finds its work by
+ * looking at what is there, so a crash at any point loses nothing. It must never touch what may still be in the making.
+ */
+import type { Clock } from '../clock.ts';
+import { KIND } from '../domain/kinds.ts';
+import type { Images } from '../images/images.ts';
+import type { Keys } from '../keys/keys.ts';
+import type { Log } from '../log.ts';
+import type { Row, Store } from '../store/store.ts';
+import { destroyBytes } from './streaming-image.ts';
+
+export interface UpkeepPorts {
+  readonly store: Store;
+  readonly images: Images;
+  readonly keys: Keys;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+const INTERVAL_MS = 10 * 60_000;
+/** Bytes younger than this may belong to a row that is just being written. */
+export const ORPHAN_AGE_MS = 15 * 60_000;
+const TOKENS_PER_WRITE = 1_000;
+
+export interface Upkeep {
+  start(): void;
+  runOnce(): Promise<void>;
+  stop(): Promise<void>;
+}
+
+export function createUpkeep(ports: UpkeepPorts): Upkeep {
+  let timer: NodeJS.Timeout | undefined;
+  let running: Promise<void> | undefined;
+  const runOnce = (): Promise<void> => {
+    running ??= upkeep(ports).finally(() => {
+      running = undefined;
+    });
+    return running;
+  };
+  const tick = () => {
+    runOnce().catch((error) => ports.log.error({ err: error }, 'upkeep failed'));
+  };
+  return {
+    start: () => {
+      tick();
+      timer = setInterval(tick, INTERVAL_MS);
+    },
+    runOnce,
+    stop: async () => {
+      clearInterval(timer);
+      await running?.catch(() => undefined);
+    },
+  };
+}
+
+async function upkeep(ports: UpkeepPorts): Promise<void> {
+  await forgetTokens(ports);
+  await destroyOrphans(ports);
+}
+
+/** In small writes, so that no request waits long behind one. */
+async function forgetTokens({ store, clock }: UpkeepPorts): Promise<void> {
+  const write = { op: 'forget', now: clock.now(), limit: TOKENS_PER_WRITE } as const;
+  while ((await store.write([write])) === TOKENS_PER_WRITE);
+}
+
+/** A copy is an orphan when no row needs it: the image is gone, is a tombstone, or never came to be. */
+async function destroyOrphans({ store, images, keys, clock, log }: UpkeepPorts): Promise<void> {
+  for (const { id, modifiedAt } of await images.list()) {
+    if (modifiedAt > clock.now() - ORPHAN_AGE_MS) continue;
+    if (isNeeded(await store.get(KIND.streamingImage, id))) continue;
+    await destroyBytes(id, { images, keys });
+    log.warn({ id }, 'bytes that belong to no image were destroyed');
+  }
+}
+
+function isNeeded(row: Row | undefined): boolean {
+  return row !== undefined && row.state !== 'DELETED' && row.state !== 'CREATE_FAILED';
+}

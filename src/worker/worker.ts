@@ -1,0 +1,267 @@
+/**
+ * Background work: leases rows that are due, carries out what their state asks for, and writes the outcome as an event.
+ *
+ * The row is the queue: a wake-up carries no data, and nothing is remembered that is not in a row. A lease raises the
+ * row's version, which fences off whoever held it before; whoever finds another version than its own drops its result.
+ * Every effect may die half way or run twice, so no effect may rely on having run once.
+ */
+import { randomInt } from 'node:crypto';
+import type { Clock } from '../clock.ts';
+import { apply, type Lifecycle, type LifecycleEvent } from '../domain/lifecycle.ts';
+import type { Log } from '../log.ts';
+import { GuardFailed, type Row, type Store } from '../store/store.ts';
+
+/** What carrying out a job came to. */
+export type Outcome = { readonly event: LifecycleEvent } | { readonly purge: true };
+
+export interface JobContext {
+  /** Aborted when the lease is lost or the worker stops: end at once and leave nothing behind. */
+  readonly signal: AbortSignal;
+  /** Shown to the API's callers with the next renewal of the lease. */
+  readonly progress: (event: LifecycleEvent) => void;
+}
+
+/** The effect that a state of a kind asks for. */
+export interface Job {
+  readonly lifecycle: Lifecycle;
+  readonly state: string;
+  /** Rows of this job that are worked on at once. */
+  readonly concurrency: number;
+  readonly run: (row: Row, context: JobContext) => Promise<Outcome>;
+  /** The failure as an event, once it is clear that trying again will not help. */
+  readonly giveUp: (error: unknown) => LifecycleEvent;
+  /**
+   * Removes what the work has made, once the failure is written. Not before: a worker that lost its lease without
+   * knowing would destroy what another has finished since. What a crash leaves here, upkeep finds.
+   */
+  readonly cleanUp?: (row: Row) => Promise<void>;
+  /** Whether the failure may pass by itself. */
+  readonly retryable: (error: unknown) => boolean;
+}
+
+export interface WorkerOptions {
+  readonly store: Store;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly jobs: readonly Job[];
+  readonly tombstoneMs: number;
+  readonly leaseMs: number;
+  /** How often rows are looked for without a wake-up: those whose time comes, or that another process left. */
+  readonly pollMs?: number;
+  readonly moved?: (kind: string, state: string) => void;
+}
+
+export interface Worker {
+  start(): void;
+  /** Looks for due rows soon. Losing a wake-up costs a poll interval and nothing else. */
+  wake(): void;
+  /** Carries out what is due now and waits for it. For tests and tools; returns how many rows were worked on. */
+  runOnce(): Promise<number>;
+  /** Aborts what runs, gives its leases back, and resolves when nothing runs any more. */
+  stop(): Promise<void>;
+}
+
+/** Leases that a job may take before it is given up: a row that kills the process must not do so for ever. */
+export const ATTEMPTS_MAX = 6;
+const BACKOFF_MS = 1_000;
+const BACKOFF_MS_MAX = 60_000;
+const POLL_MS = 500;
+/** The shortest time between two renewals: progress is shown this often. */
+const RENEW_MS_MAX = 2_000;
+
+class LeaseLost extends Error {}
+class WorkerStopped extends Error {}
+
+export function createWorker(options: WorkerOptions): Worker {
+  const { jobs } = options;
+  const running = new Map<Promise<void>, { job: Job; controller: AbortController }>();
+  let stopped = false;
+  let woken = false;
+  let cycle: Promise<number> | undefined;
+  let timer: NodeJS.Timeout | undefined;
+
+  /** Leases what fits beside what runs already, and starts it. */
+  const leaseAndStart = async (): Promise<number> => {
+    let started = 0;
+    for (const job of jobs) {
+      const busy = [...running.values()].filter((task) => task.job === job).length;
+      const limit = job.concurrency - busy;
+      if (limit <= 0 || stopped) continue;
+      const now = options.clock.now();
+      const query = { kind: job.lifecycle.kind, state: job.state, now, until: now + options.leaseMs, limit };
+      const rows = await options.store.lease(query);
+      for (const row of rows) startTask(job, row);
+      started += rows.length;
+    }
+    return started;
+  };
+
+  const startTask = (job: Job, row: Row): void => {
+    const controller = new AbortController();
+    const task = carryOut(job, row, controller, options)
+      .catch((error) => options.log.error({ err: error, kind: row.kind, id: row.id }, 'background work failed'))
+      .finally(() => {
+        running.delete(task);
+        wake();
+      });
+    running.set(task, { job, controller });
+    if (stopped) controller.abort(new WorkerStopped());
+  };
+
+  const runCycle = (): Promise<number> => {
+    cycle ??= leaseAndStart().finally(() => {
+      cycle = undefined;
+    });
+    return cycle;
+  };
+
+  const poll = async (): Promise<void> => {
+    woken = false;
+    await runCycle().catch((error) => options.log.error({ err: error }, 'looking for background work failed'));
+    if (!stopped) schedule(woken ? 0 : (options.pollMs ?? POLL_MS));
+  };
+
+  const schedule = (delayMs: number): void => {
+    clearTimeout(timer);
+    timer = setTimeout(() => {
+      timer = undefined;
+      void poll();
+    }, delayMs);
+  };
+
+  const wake = (): void => {
+    if (woken || stopped) return;
+    woken = true;
+    if (timer) schedule(0);
+  };
+
+  return {
+    start: () => schedule(0),
+    wake,
+    runOnce: async () => {
+      const started = await runCycle();
+      await Promise.all(running.keys());
+      return started;
+    },
+    stop: async () => {
+      stopped = true;
+      clearTimeout(timer);
+      await cycle?.catch(() => undefined);
+      for (const { controller } of running.values()) controller.abort(new WorkerStopped());
+      await Promise.all(running.keys());
+    },
+  };
+}
+
+/** Runs one job under its lease and writes what came of it. */
+async function carryOut(job: Job, leased: Row, controller: AbortController, options: WorkerOptions): Promise<void> {
+  const lease = holdLease(job, leased, controller, options);
+  try {
+    const ending = await outcomeOf(job, leased, controller.signal, lease.progress, options);
+    await lease.end(ending);
+    if (ending.failed) await job.cleanUp?.(leased);
+  } catch (error) {
+    if (!(error instanceof GuardFailed) && !(error instanceof LeaseLost)) throw error;
+    // The row is another's now, or gone; its present state says what becomes of what was made.
+    options.log.info({ kind: leased.kind, id: leased.id }, 'lease lost: result dropped');
+  } finally {
+    lease.cancel();
+  }
+}
+
+/** How the row goes on: what becomes of the row as it stands when the work has ended; undefined deletes it. */
+interface Ending {
+  readonly next: ((row: Row) => Row) | undefined;
+  readonly failed?: boolean;
+}
+
+async function outcomeOf(
+  job: Job,
+  row: Row,
+  signal: AbortSignal,
+  progress: JobContext['progress'],
+  options: WorkerOptions,
+): Promise<Ending> {
+  try {
+    const outcome = await job.run(row, { signal, progress });
+    return { next: 'purge' in outcome ? undefined : applied(job, outcome.event, options) };
+  } catch (error) {
+    if (signal.aborted) {
+      if (signal.reason instanceof LeaseLost) throw signal.reason;
+      return { next: (current) => retried(current, options.clock.now(), current.attempts - 1) };
+    }
+    const again = job.retryable(error) && row.attempts < ATTEMPTS_MAX;
+    const { kind, id, state, attempts } = row;
+    options.log.warn({ err: error, kind, id, state, attempts, again }, 'background work did not succeed');
+    if (again) {
+      return { next: (current) => retried(current, options.clock.now() + backoffMs(attempts), current.attempts) };
+    }
+    return { next: applied(job, job.giveUp(error), options), failed: true };
+  }
+}
+
+function applied(job: Job, event: LifecycleEvent, { clock, tombstoneMs, moved }: WorkerOptions) {
+  return (current: Row): Row => {
+    const next = apply(job.lifecycle, current, event, { now: clock.now(), tombstoneMs });
+    moved?.(next.kind, next.state);
+    return next;
+  };
+}
+
+function retried(row: Row, dueAt: number, attempts: number): Row {
+  return { ...row, version: row.version + 1, dueAt, attempts };
+}
+
+/** Doubles with each attempt up to a bound; the jitter keeps rows that failed together from coming back together. */
+function backoffMs(attempts: number): number {
+  const full = Math.min(BACKOFF_MS_MAX, BACKOFF_MS * 2 ** (attempts - 1));
+  return full / 2 + randomInt(Math.ceil(full / 2) + 1);
+}
+
+/** Keeps a lease alive while its work runs. Renewals and the ending are written one after another, never at once. */
+function holdLease(job: Job, leased: Row, controller: AbortController, options: WorkerOptions) {
+  const { store, clock, leaseMs, tombstoneMs } = options;
+  let row = leased;
+  let pendingProgress: LifecycleEvent | undefined;
+  let writing: Promise<unknown> = Promise.resolve();
+
+  const renew = async (): Promise<void> => {
+    const now = clock.now();
+    const progressed = pendingProgress
+      ? apply(job.lifecycle, row, pendingProgress, { now, tombstoneMs })
+      : { ...row, version: row.version + 1 };
+    pendingProgress = undefined;
+    const next = { ...progressed, dueAt: now + leaseMs, attempts: row.attempts };
+    try {
+      await store.write([{ op: 'update', row: next }]);
+      row = next;
+    } catch (error) {
+      if (error instanceof GuardFailed) controller.abort(new LeaseLost());
+      else options.log.warn({ err: error, kind: row.kind, id: row.id }, 'the lease could not be renewed');
+    }
+  };
+  const timer = setInterval(
+    () => {
+      writing = writing.then(renew);
+    },
+    Math.min(RENEW_MS_MAX, leaseMs / 3),
+  );
+  timer.unref();
+
+  return {
+    progress: (event: LifecycleEvent) => {
+      pendingProgress = event;
+    },
+    end: async (ending: Ending) => {
+      clearInterval(timer);
+      await writing;
+      if (controller.signal.reason instanceof LeaseLost) throw controller.signal.reason;
+      await store.write([
+        ending.next
+          ? { op: 'update', row: ending.next(row) }
+          : { op: 'delete', kind: row.kind, id: row.id, version: row.version },
+      ]);
+    },
+    cancel: () => clearInterval(timer),
+  };
+}
