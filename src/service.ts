@@ -246,7 +246,8 @@ async function makeFirstAccessKey(parts: Parts): Promise<void> {
     return;
   }
   const { row, secretAccessKey } = newAccessKey('first start', keys, parts);
-  await writeDurably(directory.credentials, credentialsFile(row.id, secretAccessKey, config.region));
+  const file = credentialsFile(row.id, secretAccessKey, config.region);
+  await writeDurably(directory.credentials, Buffer.from(file));
   await store.write([{ op: 'insert', row }]);
 }
 

@@ -9,6 +9,7 @@
 import type { Clock } from '../clock.ts';
 import { ServiceError } from '../errors.ts';
 import {
+  type CredentialScope,
   canonicalRequest,
   deriveSigningKey,
   EMPTY_BODY_HASH,
@@ -17,6 +18,7 @@ import {
   isQueryForm,
   parseHeaderClaim,
   parseQueryClaim,
+  parseSigner,
   parseTimestamp,
   payloadHashOf,
   type QueryParameter,
@@ -24,11 +26,12 @@ import {
   readQuery,
   type SignatureClaim,
   type SignedRequest,
+  type SignerClaim,
   type SigningKey,
   TERMINATOR,
   UNSIGNED_PAYLOAD,
   verify,
-} from './sigv4.memo.ts';
+} from './sigv4.ts';
 
 export interface Credential {
   readonly accessKeyId: string;
@@ -59,26 +62,31 @@ const SERVICE = 'nimble';
 /** A presigned URL may be a week old: with today, the edges of the clock skew and some room, no valid date is evicted. */
 const KEYS_PER_CREDENTIAL_MAX = 16;
 
+/** At most half a megabyte of texts. */
+const SIGNERS_MAX = 1024;
+const SIGNER_LENGTH_MAX = 512;
+
 /** Stands in for an access key that nobody has, so that finding none takes no less time. It opens nothing. */
 const NOBODY: Credential = { accessKeyId: '', secretAccessKey: 'nobody', principalId: '' };
 
 export function createAuthenticator(options: AuthenticateOptions): Authenticator {
   const signingKeyOf = createSigningKeyCache(options.region);
+  const readSigner = createSignerCache();
 
   return async function authenticate(request) {
     const headers = readHeaders(request.rawHeaders);
     const query = readQuery(request.target);
-    const claim = readClaim(request.method, headers, query);
+    const claim = readClaim(request.method, headers, query, readSigner);
     const now = options.clock.now();
-    checkScope(claim, options.region);
+    checkScope(claim.signer.scope, claim.timestamp, options.region);
     checkClock(claim, now, options.clockSkewMs);
-    checkCoverage(claim, headers);
+    checkCoverage(claim.signer.signedHeaders, headers);
     const payloadHash = checkPayload(claim, headers, request.body, options.allowUnsignedPayload);
-    const canonical = canonicalRequest(request, query, headers, claim, payloadHash, options.publicHost);
+    const canonical = canonicalRequest(request, query, headers, claim.signer, payloadHash, options.publicHost);
 
-    const found = options.findCredential(claim.accessKeyId);
+    const found = options.findCredential(claim.signer.accessKeyId);
     const credential = found instanceof Promise ? await found : found;
-    const isSignatureRight = verify(signingKeyOf(credential ?? NOBODY, claim.scope.date), claim, canonical);
+    const isSignatureRight = verify(signingKeyOf(credential ?? NOBODY, claim.signer.scope.date), claim, canonical);
     return admit(credential, claim, isSignatureRight, now);
   };
 }
@@ -107,12 +115,34 @@ function createSigningKeyCache(region: string): (credential: Credential, date: s
   };
 }
 
+/**
+ * What parseSigner made of a text, which is the same in every request of one kind that a client sends in a day. Nothing
+ * is decided by it; a flood of invented texts empties it and costs a parse each.
+ */
+function createSignerCache(): (authorizationStart: string) => SignerClaim {
+  const signers = new Map<string, SignerClaim>();
+
+  return function readSigner(authorizationStart) {
+    const known = signers.get(authorizationStart);
+    if (known !== undefined) return known;
+    const signer = parseSigner(authorizationStart);
+    if (signers.size >= SIGNERS_MAX) signers.clear();
+    if (authorizationStart.length <= SIGNER_LENGTH_MAX) signers.set(authorizationStart, signer);
+    return signer;
+  };
+}
+
 /** One source of credentials: a gate that looks at one place while the credentials come from another is no gate. */
-function readClaim(method: string, headers: HeaderMap, query: readonly QueryParameter[]): SignatureClaim {
+function readClaim(
+  method: string,
+  headers: HeaderMap,
+  query: readonly QueryParameter[],
+  readSigner: (authorizationStart: string) => SignerClaim,
+): SignatureClaim {
   const isPresigned = query.length > 0 && isQueryForm(query);
   if (headers.has('authorization')) {
     if (isPresigned) throw bothForms("'Authorization' as HTTP header");
-    return parseHeaderClaim(headers);
+    return parseHeaderClaim(headers, readSigner);
   }
   if (!isPresigned) {
     throw new ServiceError('MissingAuthenticationTokenException', 'Missing Authentication Token', {
@@ -130,7 +160,7 @@ function bothForms(header: string): ServiceError {
   return invalid(`Found both 'X-Amz-*' as query-string params and ${header}.`, 'CREDENTIALS_TWICE');
 }
 
-function checkScope({ scope, timestamp }: SignatureClaim, region: string): void {
+function checkScope(scope: CredentialScope, timestamp: string, region: string): void {
   if (scope.terminator !== TERMINATOR) {
     throw invalid(`Credential should be scoped with a valid terminator: '${TERMINATOR}'.`, 'SCOPE_TERMINATOR');
   }
@@ -182,7 +212,7 @@ function basicTime(ms: number): string {
  * Host and every x-amz-* header must be signed, or they could be changed on the way: an idempotency token, say. The
  * content hash needs no signature of its own, being a line of the canonical request.
  */
-function checkCoverage({ signedHeaders }: SignatureClaim, headers: HeaderMap): void {
+function checkCoverage(signedHeaders: readonly string[], headers: HeaderMap): void {
   if (!signedHeaders.includes('host')) {
     throw invalid("'Host' must be a 'SignedHeader' in the AWS Authorization.", 'HOST_UNSIGNED');
   }

@@ -27,17 +27,22 @@ export interface CredentialScope {
   readonly terminator: string;
 }
 
-/** What a client says about its signature, in either form. Well formed, and otherwise not yet believed. */
-export interface SignatureClaim {
-  readonly form: 'header' | 'query';
+/** What a client says of who signs and what is signed. The same in all its requests of one kind for a day. */
+export interface SignerClaim {
   readonly accessKeyId: string;
   readonly scope: CredentialScope;
-  /** x-amz-date as written: yyyymmddThhmmssZ. */
-  readonly timestamp: string;
   /** Lower-case, strictly ascending. */
   readonly signedHeaders: readonly string[];
   /** The same as the client wrote them, joined with `;`. */
   readonly signedHeaderList: string;
+}
+
+/** What a client says about its signature, in either form. Well formed, and otherwise not yet believed. */
+export interface SignatureClaim {
+  readonly form: 'header' | 'query';
+  readonly signer: SignerClaim;
+  /** x-amz-date as written: yyyymmddThhmmssZ. */
+  readonly timestamp: string;
   /** 64 lower-case hex digits. */
   readonly signature: string;
   readonly sessionToken: string | undefined;
@@ -61,21 +66,25 @@ export const EMPTY_BODY_HASH = 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934c
 /** Seven days, the longest life that AWS gives a presigned URL. */
 export const PRESIGNED_SECONDS_MAX = 604_800;
 
-/** Parameters that carry the query form. Any one of them means that a request is, or pretends to be, presigned. */
-const QUERY_FORM_PARAMETERS = new Set([
-  'x-amz-algorithm',
-  'x-amz-credential',
-  'x-amz-date',
-  'x-amz-expires',
-  'x-amz-security-token',
-  'x-amz-signature',
-  'x-amz-signedheaders',
-]);
+const REQUIRED_QUERY_PARAMETERS = [
+  'X-Amz-Algorithm',
+  'X-Amz-Credential',
+  'X-Amz-Date',
+  'X-Amz-Expires',
+  'X-Amz-SignedHeaders',
+  'X-Amz-Signature',
+];
+
+/** Any one of these means that a request is, or pretends to be, presigned. */
+const QUERY_FORM_PARAMETERS = new Set(
+  [...REQUIRED_QUERY_PARAMETERS, 'X-Amz-Security-Token'].map((name) => name.toLowerCase()),
+);
 
 /** Headers that decide who is calling. Sent twice, two readers could pick different ones. */
 const SINGLE_HEADERS = new Set(['authorization', 'host', 'x-amz-content-sha256', 'x-amz-date', 'x-amz-security-token']);
 
-const AUTHORIZATION = /^AWS4-HMAC-SHA256 +Credential=([^, ]+), *SignedHeaders=([^, ]+), *Signature=([^, ]+)$/;
+/** An Authorization header up to the signature. */
+const AUTHORIZATION_SIGNER = /^AWS4-HMAC-SHA256 +Credential=([^, ]+), *SignedHeaders=([^, ]+), *Signature=$/;
 /** Needs no normalising (no segment is empty or starts with a dot) and holds nothing to encode but `%`. */
 const PLAIN_PATH = /^(?:\/[\w\-~%][\w\-.~%]*)+\/?$/;
 const UNRESERVED = /^[\w\-.~]*$/;
@@ -83,6 +92,7 @@ const LEFT_BY_ENCODE_URI_COMPONENT = /[!'()*]/g;
 const IRREGULAR_SPACE = /^[ \t\r\n]|[ \t\r\n]$|[\t\r\n]| {2}/;
 const SPACES = /[ \t\r\n]+/g;
 const SIGNATURE = /^[0-9a-f]{64}$/;
+const SIGNATURE_LENGTH = 64;
 
 function incomplete(message: string, code = 'SIGNATURE_INCOMPLETE'): ServiceError {
   return new ServiceError('IncompleteSignatureException', message, { code });
@@ -165,47 +175,49 @@ export function isQueryForm(parameters: readonly QueryParameter[]): boolean {
 // ---------------------------------------------------------------------------------------------------------------------
 // Reading the claim
 
-/** `AWS4-HMAC-SHA256 Credential=..., SignedHeaders=..., Signature=...`, beside the header x-amz-date. */
-export function parseHeaderClaim(headers: HeaderMap): SignatureClaim {
+/**
+ * `AWS4-HMAC-SHA256 Credential=..., SignedHeaders=..., Signature=...`, beside the header x-amz-date. A caller may hand
+ * in a `readSigner` that remembers what parseSigner made of a text.
+ */
+export function parseHeaderClaim(headers: HeaderMap, readSigner = parseSigner): SignatureClaim {
   const authorization = headers.get('authorization') ?? '';
-  const parts = AUTHORIZATION.exec(authorization);
-  if (parts === null) throw explainAuthorization(authorization);
+  const signatureAt = authorization.length - SIGNATURE_LENGTH;
+  if (!authorization.startsWith('Signature=', signatureAt - 'Signature='.length)) {
+    throw explainAuthorization(authorization);
+  }
+  const signer = readSigner(authorization.slice(0, signatureAt));
   const timestamp = headers.get('x-amz-date');
   if (timestamp === undefined) throw incomplete("Authorization header requires existence of an 'X-Amz-Date' header.");
-  const { accessKeyId, scope } = parseCredential(parts[1]!);
   return {
     form: 'header',
-    accessKeyId,
-    scope,
+    signer,
     timestamp,
-    signedHeaders: parseSignedHeaders(parts[2]!),
-    signedHeaderList: parts[2]!,
-    signature: parseSignature(parts[3]!),
+    signature: parseSignature(authorization.slice(signatureAt)),
     sessionToken: headers.get('x-amz-security-token'),
     expiresSeconds: undefined,
   };
+}
+
+/** Everything of an Authorization header but the signature at its end. */
+export function parseSigner(authorizationStart: string): SignerClaim {
+  const parts = AUTHORIZATION_SIGNER.exec(authorizationStart);
+  if (parts === null) throw explainAuthorization(authorizationStart);
+  return parseCredential(parts[1]!, parts[2]!);
 }
 
 /** The presigned form. Names are matched without regard to case, as in the duplicate check. */
 export function parseQueryClaim(parameters: readonly QueryParameter[]): SignatureClaim {
   const values = new Map<string, string>();
   for (const { name, value } of parameters) values.set(name.toLowerCase(), value);
-  const missing = ['X-Amz-Algorithm', 'X-Amz-Credential', 'X-Amz-Date', 'X-Amz-Expires', 'X-Amz-SignedHeaders']
-    .concat('X-Amz-Signature')
-    .filter((name) => !values.get(name.toLowerCase()));
+  const missing = REQUIRED_QUERY_PARAMETERS.filter((name) => !values.get(name.toLowerCase()));
   if (missing.length > 0) {
     throw incomplete(missing.map((name) => `AWS query-string parameters must include '${name}'.`).join(' '));
   }
   if (values.get('x-amz-algorithm') !== ALGORITHM) throw unsupportedAlgorithm();
-  const { accessKeyId, scope } = parseCredential(values.get('x-amz-credential')!);
-  const signedHeaderList = values.get('x-amz-signedheaders')!;
   return {
     form: 'query',
-    accessKeyId,
-    scope,
+    signer: parseCredential(values.get('x-amz-credential')!, values.get('x-amz-signedheaders')!),
     timestamp: values.get('x-amz-date')!,
-    signedHeaders: parseSignedHeaders(signedHeaderList),
-    signedHeaderList,
     signature: parseSignature(values.get('x-amz-signature')!),
     sessionToken: values.get('x-amz-security-token'),
     expiresSeconds: parseExpires(values.get('x-amz-expires')!),
@@ -227,7 +239,7 @@ function unsupportedAlgorithm(): ServiceError {
   return incomplete(`Unsupported AWS 'algorithm': only '${ALGORITHM}' is accepted.`, 'UNSUPPORTED_ALGORITHM');
 }
 
-function parseCredential(credential: string): Pick<SignatureClaim, 'accessKeyId' | 'scope'> {
+function parseCredential(credential: string, signedHeaderList: string): SignerClaim {
   const [accessKeyId, date, region, service, terminator, ...rest] = credential.split('/');
   if (!accessKeyId || terminator === undefined || rest.length > 0) {
     throw incomplete(
@@ -235,14 +247,12 @@ function parseCredential(credential: string): Pick<SignatureClaim, 'accessKeyId'
       'MALFORMED_CREDENTIAL',
     );
   }
-  return { accessKeyId, scope: { date: date!, region: region!, service: service!, terminator } };
+  const scope = { date: date!, region: region!, service: service!, terminator };
+  return { accessKeyId, scope, signedHeaders: parseSignedHeaders(signedHeaderList), signedHeaderList };
 }
 
 /** Sorted, lower-case and without repeats: the one spelling there is, since the list itself is part of what is signed. */
-const memo = new Map<string, readonly string[]>();
 function parseSignedHeaders(list: string): readonly string[] {
-  const m = memo.get(list);
-  if (m) return m;
   const names = list.split(';');
   let isOneSpelling = list === list.toLowerCase();
   let previous = '';
@@ -250,10 +260,7 @@ function parseSignedHeaders(list: string): readonly string[] {
     if (name <= previous) isOneSpelling = false;
     previous = name;
   }
-  if (isOneSpelling) {
-    memo.set(list, names);
-    return names;
-  }
+  if (isOneSpelling) return names;
   throw incomplete(
     "SignedHeaders must be lower-case header names in ascending order, separated by ';'.",
     'MALFORMED_SIGNED_HEADERS',
@@ -304,13 +311,13 @@ export function canonicalRequest(
   request: Pick<SignedRequest, 'method' | 'target'>,
   query: readonly QueryParameter[],
   headers: HeaderMap,
-  claim: Pick<SignatureClaim, 'signedHeaders' | 'signedHeaderList'>,
+  signer: Pick<SignerClaim, 'signedHeaders' | 'signedHeaderList'>,
   payloadHash: string,
   publicHost?: string,
 ): string {
   const path = canonicalPath(pathOf(request.target));
-  const lines = canonicalHeaders(headers, claim.signedHeaders, publicHost);
-  return `${request.method}\n${path}\n${canonicalQuery(query)}\n${lines}\n${claim.signedHeaderList}\n${payloadHash}`;
+  const lines = canonicalHeaders(headers, signer.signedHeaders, publicHost);
+  return `${request.method}\n${path}\n${canonicalQuery(query)}\n${lines}\n${signer.signedHeaderList}\n${payloadHash}`;
 }
 
 /**
@@ -395,7 +402,6 @@ export interface SigningKey {
 
 const BLOCK_BYTES = 64;
 const DIGEST_BYTES = 32;
-const DIGEST_HEX_LENGTH = 64;
 const TIMESTAMP_LENGTH = 16;
 const TIMESTAMP_AT = BLOCK_BYTES + ALGORITHM.length + 1;
 
@@ -425,18 +431,15 @@ export function stringToSign(timestamp: string, scope: string, canonicalRequestH
 export function sign({ inner, outer }: SigningKey, timestamp: string, canonical: string): string {
   if (timestamp.length !== TIMESTAMP_LENGTH) throw new RangeError('a timestamp is written yyyymmddThhmmssZ');
   inner.write(timestamp, TIMESTAMP_AT, 'latin1');
-  inner.write(hash('sha256', canonical), inner.length - DIGEST_HEX_LENGTH, 'latin1');
+  inner.write(hash('sha256', canonical), inner.length - SIGNATURE_LENGTH, 'latin1');
   outer.write(hash('sha256', inner), BLOCK_BYTES, 'hex');
   return hash('sha256', outer);
 }
 
-const expectedBytes = Buffer.alloc(DIGEST_HEX_LENGTH);
-const claimedBytes = Buffer.alloc(DIGEST_HEX_LENGTH);
-
 export function verify(key: SigningKey, claim: SignatureClaim, canonical: string): boolean {
-  expectedBytes.write(sign(key, claim.timestamp, canonical), 'latin1');
-  claimedBytes.write(claim.signature, 'latin1');
-  return claim.signature.length === DIGEST_HEX_LENGTH && timingSafeEqual(expectedBytes, claimedBytes);
+  const expected = Buffer.from(sign(key, claim.timestamp, canonical), 'latin1');
+  const claimed = Buffer.from(claim.signature, 'latin1');
+  return expected.length === claimed.length && timingSafeEqual(expected, claimed);
 }
 
 /** For whatever else an attacker may guess at. The length is no secret, the content is. */

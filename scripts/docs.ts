@@ -1,0 +1,203 @@
+/**
+ * Writes the documents that are made from code: docs/api.md from the contract, docs/states.md from the lifecycle tables,
+ * and the README's table of settings from src/config.ts. With --check it writes nothing and fails when one is stale.
+ */
+import { readFileSync, writeFileSync } from 'node:fs';
+import { SETTINGS } from '../src/config.ts';
+import { operations } from '../src/contract/index.ts';
+import { API_PREFIX, type Operation } from '../src/contract/operation.ts';
+import type { Members, Shape } from '../src/contract/shape.ts';
+import type { Lifecycle } from '../src/domain/lifecycle.ts';
+import { lifecycles } from '../src/domain/lifecycles.ts';
+import { ERROR_STATUS } from '../src/errors.ts';
+
+const root = new URL('../', import.meta.url);
+const GENERATED = '<!-- Made by `npm run docs`: change the code it is made from, not this file. -->';
+
+/** What may stand in a cell of a Markdown table. */
+const cell = (text: string) => text.replaceAll('|', '\\|').replaceAll('\n', ' ');
+const code = (text: string) => `\`${cell(text)}\``;
+
+function limitsOf(shape: Shape): string {
+  switch (shape.kind) {
+    case 'string': {
+      const { minLength, maxLength, pattern, values } = shape;
+      const length =
+        maxLength === undefined
+          ? minLength && `at least ${minLength} characters`
+          : `${minLength ?? 0} to ${maxLength} characters`;
+      const rules = [values && values.map(code).join(', '), length, pattern && code(pattern.source)];
+      return ['string', ...rules.filter(Boolean)].join('; ');
+    }
+    case 'list':
+      return `list of: ${limitsOf(shape.member)}`;
+    case 'map':
+      return 'map of strings';
+    case 'structure':
+      return shape.name;
+    case 'timestamp':
+      return 'time, as `2022-01-27T21:18:59Z`';
+  }
+}
+
+function memberRows(members: Members, place: string): string[] {
+  return Object.entries(members).map(
+    ([name, { shape, required }]) => `| ${code(name)} | ${place} | ${required ? 'yes' : ''} | ${limitsOf(shape)} |`,
+  );
+}
+
+function structuresIn(members: Members, found: Map<string, Members>): void {
+  for (const { shape } of Object.values(members)) {
+    const inner = shape.kind === 'list' ? shape.member : shape;
+    if (inner.kind !== 'structure' || found.has(inner.name)) continue;
+    found.set(inner.name, inner.members);
+    structuresIn(inner.members, found);
+  }
+}
+
+function operationSection(operation: Operation): string {
+  const rows = [
+    ...memberRows(operation.labels, 'path'),
+    ...memberRows(operation.query, 'query'),
+    ...memberRows(operation.body, 'body'),
+    ...(operation.clientToken
+      ? [`| \`clientToken\` | header \`X-Amz-Client-Token\` | | string; 1 to 64 characters |`]
+      : []),
+  ];
+  const output = operation.output ? Object.keys(operation.output.members).map(code).join(', ') : 'nothing';
+  const facts = [
+    `answers ${operation.status} with ${output}`,
+    `access level ${operation.access}`,
+    operation.pagination && `pages of ${operation.pagination.pageLength}`,
+    operation.waiter && `wait with ${code(operation.waiter)}`,
+  ];
+  return [
+    `### ${operation.name}`,
+    '',
+    operation.summary,
+    '',
+    `${code(`${operation.method} ${API_PREFIX}${operation.uri}`)}: ${facts.filter(Boolean).join('; ')}.`,
+    '',
+    ...(rows.length > 0 ? ['| member | where | required | limits |', '|---|---|---|---|', ...rows, ''] : []),
+  ].join('\n');
+}
+
+function apiDocument(): string {
+  const structures = new Map<string, Members>();
+  for (const operation of operations as readonly Operation[]) {
+    structuresIn(operation.body, structures);
+    if (operation.output) structuresIn(operation.output.members, structures);
+  }
+  return [
+    GENERATED,
+    '# The API',
+    '',
+    `The ${operations.length} operations that this version answers; any other is 404 \`UnknownOperationException\`. ` +
+      'Requests are signed with AWS Signature Version 4 for the service `nimble`; bodies are JSON. ' +
+      'A member that the API does not know is ignored; `null` is the same as absent.',
+    '',
+    ...(operations as readonly Operation[]).map(operationSection),
+    '## Structures',
+    '',
+    ...[...structures].flatMap(([name, members]) => [
+      `### ${name}`,
+      '',
+      '| member | always | limits |',
+      '|---|---|---|',
+      ...Object.entries(members).map(
+        ([member, { shape, required }]) => `| ${code(member)} | ${required ? 'yes' : ''} | ${limitsOf(shape)} |`,
+      ),
+      '',
+    ]),
+    '## Errors',
+    '',
+    'The name stands in the header `x-amzn-ErrorType`; the body has `message`, and often `code` (for scripts) and ' +
+      '`context` (a 404 carries `resourceId`).',
+    '',
+    '| name | status |',
+    '|---|---|',
+    ...Object.entries(ERROR_STATUS).map(([name, status]) => `| ${code(name)} | ${status} |`),
+    '',
+  ].join('\n');
+}
+
+function diagram(lifecycle: Lifecycle): string[] {
+  const lines = Object.entries(lifecycle.states).flatMap(([state, { on }]) =>
+    Object.entries(on)
+      .filter(([, move]) => move!.to !== state)
+      .map(([event, move]) => `  ${state} --> ${move!.to}: ${event}`),
+  );
+  const purged = Object.entries(lifecycle.states).filter(([, { work }]) => work === 'purge');
+  return [
+    '```mermaid',
+    'stateDiagram-v2',
+    `  [*] --> ${lifecycle.initial}`,
+    ...lines,
+    ...purged.map(([state]) => `  ${state} --> [*]`),
+    '```',
+  ];
+}
+
+function lifecycleSection(lifecycle: Lifecycle): string {
+  const requests = lifecycle.requests;
+  const rows = Object.entries(lifecycle.states).map(([state, entry]) => {
+    const answers = requests.map((request) => {
+      const move = entry.on[request];
+      if (move) return move.to === state ? 'allowed' : `→ ${code(move.to)}`;
+      return state === 'DELETED' ? '404' : '409';
+    });
+    return `| ${code(state)} | ${entry.meaning} | ${entry.statusCodes.map(code).join(', ')} | ${answers.join(' | ')} |`;
+  });
+  return [
+    `## ${lifecycle.noun}`,
+    '',
+    ...diagram(lifecycle),
+    '',
+    `| state | what it means | status codes | ${requests.join(' | ')} |`,
+    `|---|---|---|${requests.map(() => '---|').join('')}`,
+    ...rows,
+    '',
+  ].join('\n');
+}
+
+function statesDocument(): string {
+  return [
+    GENERATED,
+    '# States',
+    '',
+    'What the states of each resource mean, and what a caller may do in them. Arrows are labelled with what happens: ' +
+      'a call, or the end of background work.',
+    '',
+    ...lifecycles.map(lifecycleSection),
+  ].join('\n');
+}
+
+function readme(): string {
+  const text = readFileSync(new URL('README.md', root), 'utf8');
+  const rows = Object.values(SETTINGS).map(
+    ({ env, flag, default: byDefault, meaning }) =>
+      `| ${code(env)} | ${code(`--${flag}`)} | ${byDefault === '' ? '' : code(byDefault)} | ${cell(meaning)} |`,
+  );
+  const table = ['| variable | flag | default | meaning |', '|---|---|---|---|', ...rows].join('\n');
+  return text.replace(
+    /(<!-- settings -->\n)[\s\S]*?(\n<!-- \/settings -->)/,
+    (_, start, end) => `${start}${table}${end}`,
+  );
+}
+
+const documents: readonly [string, string][] = [
+  ['docs/api.md', apiDocument()],
+  ['docs/states.md', statesDocument()],
+  ['README.md', readme()],
+];
+
+const check = process.argv.includes('--check');
+for (const [path, text] of documents) {
+  const url = new URL(path, root);
+  if (!check) {
+    writeFileSync(url, text);
+  } else if (readFileSync(url, 'utf8') !== text) {
+    process.stderr.write(`${path} is stale: run npm run docs\n`);
+    process.exitCode = 1;
+  }
+}

@@ -1,0 +1,107 @@
+/** Every state of every lifecycle meets every event: what the table lists happens, and nothing else does. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { streamingImageState, streamingImageStatusCode } from '../../src/contract/streaming-image.ts';
+import { studioState, studioStatusCode } from '../../src/contract/studio.ts';
+import { newRow } from '../../src/domain/kinds.ts';
+import { apply, type Lifecycle } from '../../src/domain/lifecycle.ts';
+import { lifecycles } from '../../src/domain/lifecycles.ts';
+import { ServiceError } from '../../src/errors.ts';
+
+const NOW = Date.UTC(2026, 0, 2, 3, 4, 5);
+const TOMBSTONE_MS = 60_000;
+const at = { now: NOW, tombstoneMs: TOMBSTONE_MS };
+
+const contracts: Record<string, { states: readonly string[]; codes: readonly string[] }> = {
+  studio: { states: studioState.values!, codes: studioStatusCode.values! },
+  'streaming-image': { states: streamingImageState.values!, codes: streamingImageStatusCode.values! },
+};
+
+function eventsOf(lifecycle: Lifecycle): string[] {
+  return [...new Set(Object.values(lifecycle.states).flatMap(({ on }) => Object.keys(on)))];
+}
+
+function rowIn(lifecycle: Lifecycle, state: string) {
+  const statusCode = lifecycle.states[state]!.statusCodes[0];
+  const doc = JSON.stringify({ state, statusCode, statusMessage: 'before', name: 'name' });
+  return newRow({ kind: lifecycle.kind, id: 'id', createdAt: 1, state, doc, version: 7, attempts: 3 });
+}
+
+for (const lifecycle of lifecycles) {
+  test(`${lifecycle.kind}: states and status codes are those of the contract`, () => {
+    const { states, codes } = contracts[lifecycle.kind]!;
+    assert.deepEqual(Object.keys(lifecycle.states).sort(), [...states].sort());
+    for (const entry of Object.values(lifecycle.states)) {
+      for (const code of entry.statusCodes) assert.ok(codes.includes(code), code);
+    }
+  });
+
+  for (const [state, entry] of Object.entries(lifecycle.states)) {
+    for (const event of eventsOf(lifecycle)) {
+      const move = entry.on[event];
+      test(`${lifecycle.kind}: ${event} in ${state} ${move ? `leads to ${move.to}` : 'is refused'}`, () => {
+        const row = rowIn(lifecycle, state);
+        const statusCode = move && (move.statusCode ?? lifecycle.states[move.to]!.statusCodes[0]);
+        const given = { type: event, ...(statusCode && { statusCode, statusMessage: 'after' }) };
+        if (!move) {
+          assert.throws(
+            () => apply(lifecycle, row, given, at),
+            (error) => error instanceof ServiceError && error.status === 409,
+          );
+          return;
+        }
+        const next = apply(lifecycle, row, given, at);
+        const target = lifecycle.states[move.to]!;
+        assert.equal(next.state, move.to);
+        assert.equal(next.version, row.version + 1);
+        assert.equal(next.attempts, 0);
+        assert.equal(next.dueAt, target.work ? NOW + (target.workAfter ? TOMBSTONE_MS : 0) : null);
+        const doc = JSON.parse(next.doc);
+        assert.equal(doc.state, move.to);
+        assert.equal(doc.name, 'name');
+        assert.ok(target.statusCodes.includes(doc.statusCode));
+        assert.equal(doc.updatedAt, lifecycle.timestamps ? '2026-01-02T03:04:05Z' : undefined);
+      });
+    }
+  }
+
+  test(`${lifecycle.kind}: every state is reached, and left by work or by a caller`, () => {
+    const reached = new Set([lifecycle.initial]);
+    for (let size = 0; size !== reached.size; ) {
+      size = reached.size;
+      for (const state of [...reached]) {
+        for (const move of Object.values(lifecycle.states[state]!.on)) reached.add(move!.to);
+      }
+    }
+    for (const [state, { on, work, neverEntered }] of Object.entries(lifecycle.states)) {
+      assert.equal(reached.has(state), !neverEntered, `${state} is reached`);
+      if (!neverEntered) assert.ok(work !== undefined || Object.keys(on).length > 0, `${state} has an exit`);
+    }
+  });
+
+  test(`${lifecycle.kind}: a state that works never waits for a caller, one at rest never for a worker`, () => {
+    for (const [state, { on, work, neverEntered }] of Object.entries(lifecycle.states)) {
+      if (neverEntered) continue;
+      for (const event of Object.keys(on)) {
+        assert.equal(lifecycle.requests.includes(event), work === undefined, `${event} in ${state}`);
+      }
+    }
+  });
+}
+
+test('a status code of another state is a mistake of ours and is never written', () => {
+  const [studio] = lifecycles;
+  const row = rowIn(studio!, 'CREATE_IN_PROGRESS');
+  assert.throws(
+    () => apply(studio!, row, { type: 'createFailed', statusCode: 'STUDIO_CREATED' }, at),
+    /does not belong/,
+  );
+});
+
+test('an event ends a unique name only when it says so', () => {
+  const [studio] = lifecycles;
+  const row = { ...rowIn(studio!, 'DELETE_IN_PROGRESS'), uniqueName: 'name' };
+  assert.equal(apply(studio!, row, { type: 'deleted', releaseName: true }, at).uniqueName, null);
+  const failed = apply(studio!, row, { type: 'deleteFailed', statusCode: 'INTERNAL_ERROR' }, at);
+  assert.equal(failed.uniqueName, 'name');
+});

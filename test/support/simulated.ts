@@ -1,0 +1,100 @@
+/**
+ * Adapters of the image and key ports that live in memory and can be told to fail: they are held to the same conformance
+ * suite as the real ones, and drive the worker's tests and the simulation.
+ */
+import { createHash } from 'node:crypto';
+import { ImageFailure, type Images, type ImportRequest, type StoredImage } from '../../src/images/images.ts';
+import { type KeyDescription, type Keys, KeyUnavailable } from '../../src/keys/keys.ts';
+
+/** Called before each effect with its name and the id it is for; throws to make the effect fail. */
+export type Fault = (effect: string, id: string) => void | Promise<void>;
+
+export class SimulatedKeys implements Keys {
+  readonly customerKeys = new Set<string>();
+  readonly dataKeys = new Map<string, { keyArn: string | undefined; passphrase: string }>();
+  fault: Fault = () => undefined;
+  #made = 0;
+
+  async describe(keyArn: string): Promise<KeyDescription | undefined> {
+    await this.fault('describe', keyArn);
+    return this.customerKeys.has(keyArn) ? { keyArn, createdAt: '2026-01-01T00:00:00Z' } : undefined;
+  }
+
+  async generate(id: string, keyArn: string | undefined): Promise<void> {
+    await this.fault('generate', id);
+    this.#requireKey(keyArn);
+    if (this.dataKeys.get(id)?.keyArn === keyArn && this.dataKeys.has(id)) return;
+    this.#made += 1;
+    const passphrase = createHash('sha256').update(`${id}/${this.#made}`).digest('base64');
+    this.dataKeys.set(id, { keyArn, passphrase });
+    await this.fault('generated', id);
+  }
+
+  async unseal(id: string): Promise<Buffer> {
+    await this.fault('unseal', id);
+    const key = this.dataKeys.get(id);
+    if (!key) throw new KeyUnavailable(`There is no data key for ${id}`);
+    this.#requireKey(key.keyArn);
+    return Buffer.from(key.passphrase);
+  }
+
+  async destroy(id: string): Promise<void> {
+    await this.fault('destroy', id);
+    this.dataKeys.delete(id);
+    await this.fault('destroyed', id);
+  }
+
+  seal(secret: string, context: string): string {
+    return Buffer.from(JSON.stringify([secret, context])).toString('base64');
+  }
+
+  open(sealed: string, context: string): string {
+    const [secret, sealedContext] = JSON.parse(Buffer.from(sealed, 'base64').toString()) as [string, string];
+    if (sealedContext !== context) throw new KeyUnavailable('sealed with another context');
+    return secret;
+  }
+
+  #requireKey(keyArn: string | undefined): void {
+    if (keyArn !== undefined && !this.customerKeys.has(keyArn)) throw new KeyUnavailable(`There is no key ${keyArn}`);
+  }
+}
+
+export class SimulatedImages implements Images {
+  /** Machine images that can be imported, by id, with the digest of their bytes. */
+  readonly sources = new Map<string, string>();
+  readonly copies = new Map<string, { passphrase: string; stored: StoredImage; modifiedAt: number }>();
+  fault: Fault = () => undefined;
+  now: () => number = () => 0;
+
+  async import(request: ImportRequest): Promise<StoredImage> {
+    await this.fault('import', request.id);
+    request.signal.throwIfAborted();
+    const existing = this.copies.get(request.id);
+    if (existing) return existing.stored;
+    const digest = this.sources.get(request.source);
+    if (!digest) throw new ImageFailure('SOURCE_MISSING', `Machine image ${request.source} does not exist`);
+    if (digest !== request.sourceSha256)
+      throw new ImageFailure('SOURCE_CORRUPT', `Machine image ${request.source} changed`);
+    request.onProgress(50);
+    await this.fault('converted', request.id);
+    request.signal.throwIfAborted();
+    const stored: StoredImage = { format: 'qcow2', sizeBytes: 4096, virtualSizeBytes: 8192, sha256: digest };
+    this.copies.set(request.id, { passphrase: request.passphrase.toString(), stored, modifiedAt: this.now() });
+    await this.fault('imported', request.id);
+    return stored;
+  }
+
+  async open(id: string): Promise<string | undefined> {
+    return this.copies.has(id) ? `memory:${id}` : undefined;
+  }
+
+  async remove(id: string): Promise<void> {
+    await this.fault('remove', id);
+    this.copies.delete(id);
+    await this.fault('removed', id);
+  }
+
+  async list() {
+    return [...this.copies].map(([id, { stored, modifiedAt }]) => ({ id, sizeBytes: stored.sizeBytes, modifiedAt }));
+  }
+}
