@@ -31,21 +31,23 @@ export interface Principal {
   readonly principalId: string;
 }
 
+/** Body of an answer: JSON, as text or as UTF-8 bytes. */
+export type Answer = string | Buffer;
+
 /** What a mutating handler decided. Nothing has happened yet: the writes are done together, then the answer is sent. */
 export interface Mutation {
   readonly writes: readonly Write[];
-  /** Body of the answer, as JSON text. */
-  readonly answer: string;
+  readonly answer: Answer;
   /** The row whose present form answers a replay of the same client token. */
   readonly subject: { readonly kind: string; readonly id: string };
 }
 
-/** Reads and answers; the answer is JSON text. */
+/** Reads and answers. */
 export type Query<N extends OperationName> = (
   input: Input<N>,
   principal: Principal,
   services: Services,
-) => Promise<string>;
+) => Promise<Answer>;
 
 /** Reads and decides. May run again when another change got in between, so it must have no effect of its own. */
 export type Command<N extends OperationName> = (

@@ -4,10 +4,10 @@ import { PAGE_LENGTH } from '../contract/common.ts';
 import type { EulaAcceptance } from '../contract/eula-acceptance.ts';
 import { resourceNotFound, validationFailed } from '../errors.ts';
 import type { Row, Store, Write } from '../store/store.ts';
-import type { Handlers, Principal, Services } from './context.ts';
+import type { Answer, Handlers, Principal, Services } from './context.ts';
 import { requireFilter } from './eula.ts';
 import { KIND, newRow } from './kinds.ts';
-import { decodeToken, pageAnswer } from './page.ts';
+import { decodeToken, inListOrder, pageAnswer } from './page.ts';
 import { requireLiveStudio, requireOpenStudio } from './studio.ts';
 
 /** No two acceptances of one EULA by one studio. */
@@ -46,7 +46,7 @@ function requireNamed(eulaIds: readonly string[] | undefined): string[] {
   );
 }
 
-function listAnswer(rows: readonly Row[]): string {
+function listAnswer(rows: readonly Row[]): Answer {
   return pageAnswer('eulaAcceptances', rows, rows.length, []);
 }
 
@@ -76,12 +76,13 @@ export const eulaAcceptanceHandlers: Pick<Handlers, 'AcceptEulas' | 'ListEulaAcc
   ListEulaAcceptances: {
     query: async (input, _principal, { store, settings }) => {
       const studio = await requireLiveStudio(store, input.studioId);
-      if (input.eulaIds && input.eulaIds.length > 0) {
-        const found = requireFilter(input.eulaIds).map((eulaId) => acceptanceOf(store, studio.id, eulaId));
-        return listAnswer((await Promise.all(found)).filter((row) => row !== undefined));
-      }
-      const scope = [settings.accountId, 'ListEulaAcceptances', studio.id];
+      const eulaIds = requireFilter(input.eulaIds ?? []);
+      const scope = [settings.accountId, 'ListEulaAcceptances', studio.id, ...eulaIds];
       const after = decodeToken(input.nextToken, scope);
+      if (eulaIds.length > 0) {
+        const found = await Promise.all(eulaIds.map((eulaId) => acceptanceOf(store, studio.id, eulaId)));
+        return listAnswer(inListOrder(found));
+      }
       const rows = await store.list({
         kind: KIND.eulaAcceptance,
         studioIds: [studio.id],

@@ -6,7 +6,7 @@ import { resourceNotFound, validationFailed } from '../errors.ts';
 import type { Row } from '../store/store.ts';
 import type { Handlers, Services } from './context.ts';
 import { KIND, newRow } from './kinds.ts';
-import { decodeToken, pageAnswer } from './page.ts';
+import { decodeToken, inListOrder, pageAnswer } from './page.ts';
 
 /** Ids that one filter may name. */
 const FILTER_IDS_MAX = 100;
@@ -44,17 +44,13 @@ export const eulaHandlers: Pick<Handlers, 'GetEula' | 'ListEulas'> = {
   },
   ListEulas: {
     query: async (input, _principal, { store, settings }) => {
-      if (input.eulaIds && input.eulaIds.length > 0) {
-        const found = await Promise.all(requireFilter(input.eulaIds).map((eulaId) => store.get(KIND.eula, eulaId)));
-        return pageAnswer(
-          'eulas',
-          found.filter((row) => row !== undefined),
-          FILTER_IDS_MAX,
-          [],
-        );
-      }
-      const scope = [settings.accountId, 'ListEulas'];
+      const eulaIds = requireFilter(input.eulaIds ?? []);
+      const scope = [settings.accountId, 'ListEulas', ...eulaIds];
       const after = decodeToken(input.nextToken, scope);
+      if (eulaIds.length > 0) {
+        const found = await Promise.all(eulaIds.map((eulaId) => store.get(KIND.eula, eulaId)));
+        return pageAnswer('eulas', inListOrder(found), FILTER_IDS_MAX, scope);
+      }
       const rows = await store.list({ kind: KIND.eula, limit: PAGE_LENGTH + 1, ...(after && { after }) });
       return pageAnswer('eulas', rows, PAGE_LENGTH, scope);
     },

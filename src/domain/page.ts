@@ -32,8 +32,18 @@ export function decodeToken(token: string | undefined, scope: readonly (string |
   return { createdAt: Number(match[2]), id: match[3]! };
 }
 
+/** Rows that a filter found one by one, without those that are not there, in the order in which lists show them. */
+export function inListOrder(found: readonly (Row | undefined)[]): Row[] {
+  return found
+    .filter((row) => row !== undefined)
+    .sort((a, b) => a.createdAt - b.createdAt || (a.id < b.id ? -1 : 1));
+}
+
+/** Answers that were put together from rows that have not changed since: a list costs much more to put together than to read. */
+const ready = new WeakMap<readonly Row[], Map<string, Buffer>>();
+
 /**
- * The answer of a list operation.
+ * The answer of a list operation, as UTF-8 JSON.
  * @param rows one more than a page holds, where there is one: it only tells that there is a next page.
  */
 export function pageAnswer(
@@ -41,11 +51,29 @@ export function pageAnswer(
   rows: readonly Row[],
   pageLength: number,
   scope: readonly (string | undefined)[],
+): Buffer {
+  const key = JSON.stringify(scope);
+  let answers = ready.get(rows);
+  if (!answers) {
+    answers = new Map();
+    ready.set(rows, answers);
+  }
+  let answer = answers.get(key);
+  if (!answer) {
+    answer = Buffer.from(pageText(member, rows, pageLength, scope));
+    answers.set(key, answer);
+  }
+  return answer;
+}
+
+function pageText(
+  member: string,
+  rows: readonly Row[],
+  pageLength: number,
+  scope: readonly (string | undefined)[],
 ): string {
   const page = rows.length > pageLength ? rows.slice(0, pageLength) : rows;
-  let text = `{"${member}":[`;
-  for (let index = 0; index < page.length; index += 1) text += index === 0 ? page[index]!.doc : `,${page[index]!.doc}`;
-  if (page.length === rows.length) return `${text}]}`;
-  const last = page[page.length - 1]!;
-  return `${text}],"nextToken":"${encodeToken(last, scope)}"}`;
+  const text = `{"${member}":[${page.map(({ doc }) => doc).join(',')}]`;
+  if (page.length === rows.length) return `${text}}`;
+  return `${text},"nextToken":"${encodeToken(page.at(-1)!, scope)}"}`;
 }

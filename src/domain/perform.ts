@@ -6,11 +6,12 @@
  */
 import type { OperationName } from '../contract/index.ts';
 import type { Operation } from '../contract/operation.ts';
-import { ServiceError } from '../errors.ts';
+import { resourceNotFound, ServiceError } from '../errors.ts';
 import { GuardFailed, type Write } from '../store/store.ts';
 import { authorize } from './access.ts';
-import type { Handler, Principal, Services } from './context.ts';
+import type { Answer, Handler, Principal, Services } from './context.ts';
 import { type CallDigest, digestCall, requireSameInput } from './idempotency.ts';
+import { lifecycleOf } from './lifecycles.ts';
 
 /** Decisions overtaken this many times in a row are given up as a conflict. */
 const ATTEMPTS_MAX = 8;
@@ -21,14 +22,13 @@ type AnyHandler = Handler<OperationName>;
 /** Refuses a caller who may not use the operation at all; comes before the input is even read. */
 export const requireAccess = authorize;
 
-/** @returns the body of the answer as JSON text. */
 export async function perform(
   operation: Operation,
   handler: AnyHandler,
   input: Readonly<Record<string, unknown>>,
   principal: Principal,
   services: Services,
-): Promise<string> {
+): Promise<Answer> {
   if ('query' in handler) return handler.query(input as AnyInput, principal, services);
   const clientToken = input.clientToken as string | undefined;
   const call = clientToken && digestCall(services.settings.accountId, operation, input, clientToken);
@@ -52,7 +52,10 @@ export async function perform(
   });
 }
 
-/** The present form of what the same call made before; undefined when the token is new or has expired. */
+/**
+ * The present form of what the same call made before; undefined when the token is new or has expired.
+ * @throws ServiceError ValidationException when the call was another; ResourceNotFoundException when what it made is gone.
+ */
 async function replay(
   handler: Extract<AnyHandler, { command: unknown }>,
   call: CallDigest,
@@ -60,13 +63,15 @@ async function replay(
   input: Readonly<Record<string, unknown>>,
   principal: Principal,
   services: Services,
-): Promise<string | undefined> {
+): Promise<Answer | undefined> {
   const remembered = await services.store.token(call.key);
   if (!remembered || remembered.expiresAt <= services.clock.now()) return undefined;
   requireSameInput(remembered, call);
-  if (handler.replay) return handler.replay(input as AnyInput, principal, services);
   const row = await services.store.get(remembered.kind, remembered.id);
-  return row && documentAnswer(operation, row.doc);
+  // What was made may be gone for good by now. Doing it again would be a second thing done with one token.
+  if (!row) throw resourceNotFound(lifecycleOf(remembered.kind).noun, remembered.id);
+  if (handler.replay) return handler.replay(input as AnyInput, principal, services);
+  return documentAnswer(operation, row.doc);
 }
 
 function rememberToken(call: CallDigest, subject: { kind: string; id: string }, services: Services): Write {

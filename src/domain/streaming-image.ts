@@ -130,9 +130,10 @@ export function applyToStreamingImage(
  */
 async function requireVisible(store: Store, studioId: string, streamingImageId: string): Promise<Row> {
   const row = await store.get(KIND.streamingImage, streamingImageId);
-  if (row && row.studioId === studioId) return row;
+  const provided = row?.studioId === AMAZON;
+  if (row && !provided && row.studioId === studioId) return row;
   await requireLiveStudio(store, studioId);
-  if (row && row.studioId === AMAZON) return row;
+  if (row && provided) return row;
   throw resourceNotFound('Streaming image', streamingImageId);
 }
 

@@ -3,9 +3,10 @@ import { resourceNotFound, ServiceError } from '../errors.ts';
 import type { Row } from '../store/store.ts';
 import { parseArn } from './arn.ts';
 import type { Handlers, Mutation, Services } from './context.ts';
-import { AMAZON } from './kinds.ts';
+import { AMAZON, NO_STUDIO } from './kinds.ts';
 import { apply } from './lifecycle.ts';
 import { lifecycleOf } from './lifecycles.ts';
+import { requireOpenStudio } from './studio.ts';
 import { requireTags } from './tag-limits.ts';
 
 type Tags = Readonly<Record<string, string>>;
@@ -30,6 +31,7 @@ async function changeTags(arn: string, services: Services, change: (tags: Tags) 
       },
     );
   }
+  if (row.studioId !== NO_STUDIO) await requireOpenStudio(services.store, row.studioId);
   const subject = { kind: row.kind, id: row.id };
   const before = tagsOf(row);
   const tags = requireTags(change(before));

@@ -65,15 +65,21 @@ export async function checkQcow2Tables(
   requireApart(fixed);
   const tables = new TableList(layout.clusterBytes);
   await collectTables(reader, refcounts, REFCOUNT_MASKS, fixed, layout.clusterBytes, tables);
+  // Deleted snapshots leave level 2 tables past the end of the disk. No reader follows them, so they are not walked.
+  const guestBytesPerEntry = layout.clusterBytes * (layout.clusterBytes / layout.entryBytes);
+  const guestLength = Math.ceil(layout.virtualBytes / guestBytesPerEntry) * 8;
+  const guest = { offset: level1.offset, length: guestLength };
+  const past = { offset: level1.offset + guestLength, length: level1.length - guestLength };
+  await collectTables(reader, past, LEVEL_1_MASKS, fixed, layout.clusterBytes, tables);
   const level2 = new TableList(layout.clusterBytes);
-  await collectTables(reader, level1, LEVEL_1_MASKS, fixed, layout.clusterBytes, level2);
+  await collectTables(reader, guest, LEVEL_1_MASKS, fixed, layout.clusterBytes, level2);
   const level2Offsets = level2.sorted();
   for (const offset of level2Offsets) {
     tables.add(offset);
   }
   // Sorting finds any two that touch; the order of the refcount blocks themselves does not matter.
   tables.sorted();
-  await new ClusterWalk(reader, layout, fixed).run(level1, level2Offsets);
+  await new ClusterWalk(reader, layout, fixed).run(guest, level2Offsets);
 }
 
 /** Adds every second-level table that a level 1 or refcount table names. */
@@ -142,8 +148,7 @@ class ClusterWalk {
   }
 
   async run(level1: FileRange, level2Offsets: Float64Array): Promise<void> {
-    const lastIndex = Math.ceil(this.#guestClusters / this.#entriesPerTable) - 1;
-    const lastEntry = await this.#reader.bytes(level1.offset + lastIndex * 8, 8, 'its level 1 table');
+    const lastEntry = await this.#reader.bytes(level1.offset + level1.length - 8, 8, 'its level 1 table');
     const lastTable = entryOffset(lastEntry.readUInt32BE(0) & LEVEL_1_MASKS.offset, lastEntry.readUInt32BE(4));
     for (const offset of level2Offsets) {
       await this.#walkTable(offset, offset === lastTable);

@@ -27,6 +27,7 @@ const CLUSTER_BITS_MAX = 21;
 const LEVEL_1_BYTES_MAX = 32 * 2 ** 20;
 const REFCOUNT_TABLE_BYTES_MAX = 8 * 2 ** 20;
 const ENTRY_BYTES = 8;
+const REFCOUNT_ORDER_MAX = 6;
 
 /** Bits of `incompatible_features`, byte 72. */
 const FEATURE_DIRTY = 1n << 0n;
@@ -106,6 +107,9 @@ async function readFeatures(reader: DiskReader, version: number): Promise<Featur
   const header = await reader.bytes(0, VERSION_3_HEADER_BYTES, 'its header');
   const incompatible = header.readBigUInt64BE(72);
   checkIncompatibleFeatures(incompatible, header.readBigUInt64BE(88));
+  if (header.readUInt32BE(96) > REFCOUNT_ORDER_MAX) {
+    refuseCorrupt('its refcounts have an impossible size');
+  }
   const headerBytes = header.readUInt32BE(100);
   // The smallest cluster holds the header; QEMU refuses longer ones in the same way.
   if (headerBytes < VERSION_3_HEADER_BYTES || headerBytes % 8 !== 0 || headerBytes > 1 << CLUSTER_BITS_MAX) {
@@ -197,6 +201,11 @@ async function checkTables(reader: DiskReader, header: Buffer, layout: Qcow2Layo
   const guestBytesPerTable = layout.clusterBytes * (layout.clusterBytes / layout.entryBytes);
   if (level1Entries < Math.ceil(layout.virtualBytes / guestBytesPerTable) || level1.length > LEVEL_1_BYTES_MAX) {
     refuseCorrupt('its level 1 table does not fit the size of the disk');
+  }
+  // Without snapshots nothing is there, but QEMU wants the place to be a possible one.
+  const snapshotsOffset = readUint64BigEndian(header, 64);
+  if (snapshotsOffset % layout.clusterBytes !== 0 || snapshotsOffset > Number.MAX_SAFE_INTEGER) {
+    refuseCorrupt('its snapshots lie at an impossible place');
   }
   if (refcountClusters === 0 || refcounts.length > REFCOUNT_TABLE_BYTES_MAX) {
     refuseCorrupt('its refcount table has an impossible size');

@@ -277,9 +277,11 @@ class LocalKeyFiles implements LocalKeys {
     }
   }
 
+  /** Undefined when there is none, or when the file of that name is of a key in another region or account. */
   async #customerFile(keyArn: string): Promise<KeyFile | undefined> {
     const path = this.#customerPath(keyArn);
-    return path === undefined ? undefined : readKeyFile(path, `Key ${keyArn}`);
+    const file = path === undefined ? undefined : await readKeyFile(path, `Key ${keyArn}`);
+    return file?.keyArn === keyArn ? file : undefined;
   }
 
   /** Undefined for an ARN that no key of this installation can have. */

@@ -9,14 +9,13 @@ import type { ListQuery, RowQuery } from './store.ts';
 export interface Dialect {
   /** Type of text that sorts by bytes. */
   readonly text: string;
-  readonly without_rowid: string;
   /** Passes over rows that a rival is about to lease. */
   readonly skip_locked: string;
   /** Holds on to a row that a batch relies on until the commit. */
   readonly for_update: string;
 }
 
-export const SQLITE: Dialect = { text: 'TEXT', without_rowid: ' WITHOUT ROWID', skip_locked: '', for_update: '' };
+export const SQLITE: Dialect = { text: 'TEXT', skip_locked: '', for_update: '' };
 
 export function inDialect(text: string, dialect: Dialect): string {
   return text.replace(/\{(\w+)\}/g, (_, token: keyof Dialect) => dialect[token]);

@@ -92,11 +92,12 @@ export interface LeaseQuery {
 
 export interface Store {
   get(kind: string, id: string): Promise<Row | undefined>;
-  list(query: ListQuery): Promise<Row[]>;
+  /** The same array as before, as long as nothing has changed: it must not be modified. */
+  list(query: ListQuery): Promise<readonly Row[]>;
   count(query: RowQuery & { readonly limit: number }): Promise<number>;
   token(key: string): Promise<TokenRow | undefined>;
   /** Due rows, each fenced by a higher version; what is returned is the row as it now stands. Empty is no proof of rest. */
-  lease(query: LeaseQuery): Promise<Row[]>;
+  lease(query: LeaseQuery): Promise<readonly Row[]>;
   /**
    * All or nothing; throws GuardFailed when something was not as expected, and then nothing has changed.
    * @returns how many rows were inserted, updated or deleted.

@@ -15,6 +15,8 @@ import {
   EMPTY_BODY_HASH,
   equalInConstantTime,
   type HeaderMap,
+  incompleteSignature,
+  invalidSignature,
   isQueryForm,
   parseHeaderClaim,
   parseQueryClaim,
@@ -152,26 +154,26 @@ function readClaim(
   for (const name of ['x-amz-date', 'x-amz-security-token']) {
     if (headers.has(name)) throw bothForms(`'${name}' as HTTP header`);
   }
-  if (method !== 'GET') throw invalid('A presigned URL can only be used with GET.', 'PRESIGNED_METHOD');
+  if (method !== 'GET') throw invalidSignature('A presigned URL can only be used with GET.', 'PRESIGNED_METHOD');
   return parseQueryClaim(query);
 }
 
 function bothForms(header: string): ServiceError {
-  return invalid(`Found both 'X-Amz-*' as query-string params and ${header}.`, 'CREDENTIALS_TWICE');
+  return invalidSignature(`Found both 'X-Amz-*' as query-string params and ${header}.`, 'CREDENTIALS_TWICE');
 }
 
 function checkScope(scope: CredentialScope, timestamp: string, region: string): void {
   if (scope.terminator !== TERMINATOR) {
-    throw invalid(`Credential should be scoped with a valid terminator: '${TERMINATOR}'.`, 'SCOPE_TERMINATOR');
+    throw invalidSignature(`Credential should be scoped with a valid terminator: '${TERMINATOR}'.`, 'SCOPE_TERMINATOR');
   }
   if (scope.service !== SERVICE) {
-    throw invalid(`Credential should be scoped to correct service: '${SERVICE}'.`, 'SCOPE_SERVICE');
+    throw invalidSignature(`Credential should be scoped to correct service: '${SERVICE}'.`, 'SCOPE_SERVICE');
   }
   if (scope.region !== region) {
-    throw invalid(`Credential should be scoped to a valid region: '${region}'.`, 'SCOPE_REGION');
+    throw invalidSignature(`Credential should be scoped to a valid region: '${region}'.`, 'SCOPE_REGION');
   }
   if (!timestamp.startsWith(scope.date) || scope.date.length !== 8) {
-    throw invalid(
+    throw invalidSignature(
       "Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from 'X-Amz-Date'.",
       'SCOPE_DATE',
     );
@@ -182,21 +184,17 @@ function checkScope(scope: CredentialScope, timestamp: string, region: string): 
 function checkClock({ timestamp, expiresSeconds }: SignatureClaim, now: number, clockSkewMs: number): void {
   const signedAt = parseTimestamp(timestamp);
   if (signedAt === undefined) {
-    throw new ServiceError(
-      'IncompleteSignatureException',
-      "Date must be in ISO-8601 'basic format', such as '20150830T123600Z'.",
-      { code: 'MALFORMED_DATE' },
-    );
+    throw incompleteSignature("Date must be in ISO-8601 'basic format', such as '20150830T123600Z'.", 'MALFORMED_DATE');
   }
   if (signedAt - now > clockSkewMs) {
-    throw invalid(
+    throw invalidSignature(
       `Signature not yet current: ${timestamp} is still later than ${basicTime(now + clockSkewMs)} (${basicTime(now)} + ${clockSkewMs / 60_000} min.)`,
       'SIGNATURE_NOT_YET_CURRENT',
     );
   }
   const lifetimeMs = expiresSeconds === undefined ? clockSkewMs : expiresSeconds * 1000;
   if (now - signedAt > lifetimeMs) {
-    throw invalid(
+    throw invalidSignature(
       `Signature expired: ${timestamp} is now earlier than ${basicTime(now - lifetimeMs)} (${basicTime(now)} - ${lifetimeMs / 60_000} min.)`,
       'SIGNATURE_EXPIRED',
     );
@@ -214,11 +212,14 @@ function basicTime(ms: number): string {
  */
 function checkCoverage(signedHeaders: readonly string[], headers: HeaderMap): void {
   if (!signedHeaders.includes('host')) {
-    throw invalid("'Host' must be a 'SignedHeader' in the AWS Authorization.", 'HOST_UNSIGNED');
+    throw invalidSignature("'Host' must be a 'SignedHeader' in the AWS Authorization.", 'HOST_UNSIGNED');
   }
   for (const name of headers.keys()) {
     if (name.startsWith('x-amz-') && !signedHeaders.includes(name) && name !== 'x-amz-content-sha256') {
-      throw invalid(`There were headers present in the request which were not signed: '${name}'.`, 'HEADER_UNSIGNED');
+      throw invalidSignature(
+        `There were headers present in the request which were not signed: '${name}'.`,
+        'HEADER_UNSIGNED',
+      );
     }
   }
 }
@@ -228,14 +229,17 @@ function checkPayload(claim: SignatureClaim, headers: HeaderMap, body: Uint8Arra
   const claimed = headers.get('x-amz-content-sha256');
   if (claimed === UNSIGNED_PAYLOAD && claim.form === 'header') {
     if (allowUnsigned) return UNSIGNED_PAYLOAD;
-    throw invalid(`'${UNSIGNED_PAYLOAD}' is not accepted here: sign the body.`, 'PAYLOAD_UNSIGNED');
+    throw invalidSignature(`'${UNSIGNED_PAYLOAD}' is not accepted here: sign the body.`, 'PAYLOAD_UNSIGNED');
   }
   const received = payloadHashOf(body);
   if (claimed !== undefined && claimed !== received) {
-    throw invalid("The value of 'x-amz-content-sha256' does not match the body that was received.", 'PAYLOAD_MISMATCH');
+    throw invalidSignature(
+      "The value of 'x-amz-content-sha256' does not match the body that was received.",
+      'PAYLOAD_MISMATCH',
+    );
   }
   if (claim.form === 'query' && received !== EMPTY_BODY_HASH) {
-    throw invalid('A presigned URL can not be used with a body.', 'PRESIGNED_BODY');
+    throw invalidSignature('A presigned URL can not be used with a body.', 'PRESIGNED_BODY');
   }
   return received;
 }
@@ -253,7 +257,7 @@ function admit(
     });
   }
   if (!isSignatureRight) {
-    throw invalid(
+    throw invalidSignature(
       'The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and signing method. Consult the service documentation for details.',
       'SIGNATURE_MISMATCH',
     );
@@ -267,10 +271,6 @@ function admit(
 }
 
 function isTokenRight({ sessionToken }: Credential, given: string | undefined): boolean {
-  if (sessionToken === undefined || given === undefined) return sessionToken === given;
-  return equalInConstantTime(sessionToken, given);
-}
-
-function invalid(message: string, code: string): ServiceError {
-  return new ServiceError('InvalidSignatureException', message, { code });
+  if (sessionToken === undefined) return given === undefined;
+  return given !== undefined && equalInConstantTime(sessionToken, given);
 }

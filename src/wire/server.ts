@@ -20,13 +20,13 @@ export interface Api<H, P> {
   readonly authenticate: (request: SignedRequest) => P | Promise<P>;
   /** Throws when the principal may not use the operation. */
   readonly authorize: (principal: P, operation: Operation) => void;
-  /** Body of the answer, as JSON text. */
+  /** Body of the answer: JSON, as text or as UTF-8 bytes. */
   readonly perform: (
     operation: Operation,
     handler: H,
     input: Readonly<Record<string, unknown>>,
     principal: P,
-  ) => Promise<string>;
+  ) => Promise<string | Buffer>;
 }
 
 export interface PlainAnswer {
@@ -181,7 +181,7 @@ function answer(
   response: ServerResponse,
   status: number,
   requestId: string,
-  body: string,
+  body: string | Buffer,
   moreHeaders?: readonly string[],
 ): number {
   const headers =

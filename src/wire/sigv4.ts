@@ -94,11 +94,11 @@ const SPACES = /[ \t\r\n]+/g;
 const SIGNATURE = /^[0-9a-f]{64}$/;
 const SIGNATURE_LENGTH = 64;
 
-function incomplete(message: string, code = 'SIGNATURE_INCOMPLETE'): ServiceError {
+export function incompleteSignature(message: string, code = 'SIGNATURE_INCOMPLETE'): ServiceError {
   return new ServiceError('IncompleteSignatureException', message, { code });
 }
 
-function invalid(message: string, code: string): ServiceError {
+export function invalidSignature(message: string, code: string): ServiceError {
   return new ServiceError('InvalidSignatureException', message, { code });
 }
 
@@ -123,7 +123,7 @@ export function readHeaders(rawHeaders: readonly string[]): HeaderMap {
     if (earlier === undefined) {
       headers.set(name, value);
     } else if (SINGLE_HEADERS.has(name)) {
-      throw invalid(`The header '${name}' must not appear more than once.`, 'DUPLICATE_HEADER');
+      throw invalidSignature(`The header '${name}' must not appear more than once.`, 'DUPLICATE_HEADER');
     } else {
       headers.set(name, `${collapseSpaces(earlier)},${collapseSpaces(value)}`);
     }
@@ -148,7 +148,10 @@ export function readQuery(target: string): readonly QueryParameter[] {
     const lowerName = name.toLowerCase();
     if (lowerName.startsWith('x-amz-')) {
       if (amzNames.has(lowerName)) {
-        throw invalid(`The query parameter '${name}' must not appear more than once.`, 'DUPLICATE_QUERY_PARAMETER');
+        throw invalidSignature(
+          `The query parameter '${name}' must not appear more than once.`,
+          'DUPLICATE_QUERY_PARAMETER',
+        );
       }
       amzNames.add(lowerName);
     }
@@ -164,7 +167,7 @@ export function decodeQueryText(text: string): string {
   try {
     return decodeURIComponent(spaced);
   } catch {
-    throw invalid('The query string holds a percent escape that is not UTF-8.', 'MALFORMED_QUERY');
+    throw invalidSignature('The query string holds a percent escape that is not UTF-8.', 'MALFORMED_QUERY');
   }
 }
 
@@ -187,7 +190,8 @@ export function parseHeaderClaim(headers: HeaderMap, readSigner = parseSigner): 
   }
   const signer = readSigner(authorization.slice(0, signatureAt));
   const timestamp = headers.get('x-amz-date');
-  if (timestamp === undefined) throw incomplete("Authorization header requires existence of an 'X-Amz-Date' header.");
+  if (timestamp === undefined)
+    throw incompleteSignature("Authorization header requires existence of an 'X-Amz-Date' header.");
   return {
     form: 'header',
     signer,
@@ -211,7 +215,7 @@ export function parseQueryClaim(parameters: readonly QueryParameter[]): Signatur
   for (const { name, value } of parameters) values.set(name.toLowerCase(), value);
   const missing = REQUIRED_QUERY_PARAMETERS.filter((name) => !values.get(name.toLowerCase()));
   if (missing.length > 0) {
-    throw incomplete(missing.map((name) => `AWS query-string parameters must include '${name}'.`).join(' '));
+    throw incompleteSignature(missing.map((name) => `AWS query-string parameters must include '${name}'.`).join(' '));
   }
   if (values.get('x-amz-algorithm') !== ALGORITHM) throw unsupportedAlgorithm();
   return {
@@ -225,24 +229,24 @@ export function parseQueryClaim(parameters: readonly QueryParameter[]): Signatur
 }
 
 function explainAuthorization(authorization: string): ServiceError {
-  if (!authorization.startsWith(`${ALGORITHM} `)) return unsupportedAlgorithm();
+  if (!authorization.startsWith(ALGORITHM)) return unsupportedAlgorithm();
   const missing = ['Credential', 'SignedHeaders', 'Signature'].filter((name) => !authorization.includes(`${name}=`));
   if (missing.length > 0) {
-    return incomplete(missing.map((name) => `Authorization header requires '${name}' parameter.`).join(' '));
+    return incompleteSignature(missing.map((name) => `Authorization header requires '${name}' parameter.`).join(' '));
   }
-  return incomplete(
-    "Authorization header must hold 'Credential', 'SignedHeaders' and 'Signature', once each, in this order, separated by ','.",
+  return incompleteSignature(
+    `Authorization header must read '${ALGORITHM} Credential=..., SignedHeaders=..., Signature=...', the signature being 64 lower-case hexadecimal digits.`,
   );
 }
 
 function unsupportedAlgorithm(): ServiceError {
-  return incomplete(`Unsupported AWS 'algorithm': only '${ALGORITHM}' is accepted.`, 'UNSUPPORTED_ALGORITHM');
+  return incompleteSignature(`Unsupported AWS 'algorithm': only '${ALGORITHM}' is accepted.`, 'UNSUPPORTED_ALGORITHM');
 }
 
 function parseCredential(credential: string, signedHeaderList: string): SignerClaim {
   const [accessKeyId, date, region, service, terminator, ...rest] = credential.split('/');
   if (!accessKeyId || terminator === undefined || rest.length > 0) {
-    throw incomplete(
+    throw incompleteSignature(
       'Credential must have exactly 5 slash-delimited elements, e.g. keyid/date/region/service/term.',
       'MALFORMED_CREDENTIAL',
     );
@@ -261,21 +265,21 @@ function parseSignedHeaders(list: string): readonly string[] {
     previous = name;
   }
   if (isOneSpelling) return names;
-  throw incomplete(
+  throw incompleteSignature(
     "SignedHeaders must be lower-case header names in ascending order, separated by ';'.",
     'MALFORMED_SIGNED_HEADERS',
   );
 }
 
 function parseSignature(signature: string): string {
-  if (!SIGNATURE.test(signature)) throw incomplete('Signature must be 64 lower-case hexadecimal digits.');
+  if (!SIGNATURE.test(signature)) throw incompleteSignature('Signature must be 64 lower-case hexadecimal digits.');
   return signature;
 }
 
 function parseExpires(text: string): number {
   const seconds = /^[0-9]{1,6}$/.test(text) ? Number(text) : 0;
   if (seconds < 1 || seconds > PRESIGNED_SECONDS_MAX) {
-    throw incomplete(`X-Amz-Expires must be a whole number of seconds from 1 to ${PRESIGNED_SECONDS_MAX}.`);
+    throw incompleteSignature(`X-Amz-Expires must be a whole number of seconds from 1 to ${PRESIGNED_SECONDS_MAX}.`);
   }
   return seconds;
 }
@@ -357,7 +361,10 @@ function canonicalHeaders(headers: HeaderMap, signedHeaders: readonly string[], 
   for (const name of signedHeaders) {
     const value = name === 'host' && publicHost !== undefined ? publicHost : headers.get(name);
     if (value === undefined) {
-      throw invalid(`The header '${name}' is listed in SignedHeaders but was not sent.`, 'SIGNED_HEADER_ABSENT');
+      throw invalidSignature(
+        `The header '${name}' is listed in SignedHeaders but was not sent.`,
+        'SIGNED_HEADER_ABSENT',
+      );
     }
     lines += `${name}:${collapseSpaces(value)}\n`;
   }

@@ -206,7 +206,6 @@ describe('a disk that is not whole on its own is refused', () => {
       'ENCRYPTED',
       ['create', '-q', ...secret, '-f', 'qcow2', '-o', 'encrypt.format=aes,encrypt.key-secret=s0', 'OUT', '1M'],
     ],
-    ['qcow2 with a snapshot', 'HAS_SNAPSHOTS', base, ['snapshot', '-c', 'before', 'OUT']],
     ['qcow2 with a bitmap', 'UNSUPPORTED_FEATURE', base, ['bitmap', '--add', 'OUT', 'changes']],
     [
       'vmdk with a parent',
@@ -226,7 +225,6 @@ describe('a disk that is not whole on its own is refused', () => {
       (format) => [format, 'UNSUPPORTED_FORMAT', ['convert', '-O', format, 'SOURCE', 'OUT']] as const,
     ),
     ['vpc, fixed', 'UNSUPPORTED_FORMAT', ['convert', '-O', 'vpc', '-o', 'subformat=fixed', 'SOURCE', 'OUT']],
-    ['luks', 'ENCRYPTED', ['create', '-q', ...secret, '-f', 'luks', '-o', 'key-secret=s0,iter-time=10', 'OUT', '1M']],
   ];
   for (const [name, code, ...steps] of cases) {
     it(name, async () => {
@@ -248,6 +246,14 @@ describe('a disk that is not whole on its own is refused', () => {
     const flat = join(directory, 'flat-flat.vmdk');
     assert.equal(await verdict(flat), 'raw');
     assert.equal(await verdict(flat, { nameHint: flat }), 'FORMAT_MISMATCH');
+  });
+
+  it('qcow2 with a snapshot, until that is deleted', async () => {
+    const path = await make(base, 'snapshots.qcow2');
+    await qemuImg('snapshot', '-c', 'before', path);
+    assert.equal(await verdict(path), 'HAS_SNAPSHOTS');
+    await qemuImg('snapshot', '-d', 'before', path);
+    assert.equal(await verdict(path), 'qcow2');
   });
 
   it('qcow2 whose writer was killed', async () => {
@@ -273,6 +279,7 @@ describe('what is not a disk image is refused', () => {
     ['no whole number of sectors', 'TRUNCATED', Buffer.alloc(1000)],
     ['JSON', 'UNSUPPORTED_FORMAT', Buffer.from(`json:{"driver":"raw"}${' '.repeat(491)}`)],
     ['XML', 'UNSUPPORTED_FORMAT', Buffer.from(`<?xml version="1.0"?>\n${'<Envelope/>\n'.repeat(100)}`)],
+    ['LUKS', 'ENCRYPTED', padded('LUKS\xba\xbe\x00\x01')],
     ['gzip', 'UNSUPPORTED_FORMAT', gzipSync(Buffer.alloc(100_000))],
     ['zstd', 'UNSUPPORTED_FORMAT', zstdCompressSync(Buffer.alloc(100_000))],
     ['xz', 'UNSUPPORTED_FORMAT', padded('\xfd7zXZ\x00')],

@@ -207,6 +207,8 @@ corpus('qcow2', 'qcow2', qcow2, [
   ['encryption by AES', 'ENCRYPTED', set32(32, 1)],
   ['encryption by something new', 'ENCRYPTED', set32(32, 0xffff_ffff)],
   ['snapshots', 'HAS_SNAPSHOTS', set32(60, 1)],
+  ['no snapshots at an impossible place', 'CORRUPT_HEADER', set64(64, 0xdead_beefn)],
+  ['refcounts of 128 bits', 'CORRUPT_HEADER', set32(96, 7)],
   ['the dirty bit', 'UNCLEAN', set64(72, 1n)],
   ['the corrupt bit', 'UNCLEAN', set64(72, 2n)],
   ['an unknown feature', 'UNSUPPORTED_FEATURE', set64(72, 1n << 5n)],
@@ -296,6 +298,20 @@ describe('qcow2 that claims more than can be held', () => {
     assert.equal(await verdictOf(file), 'TOO_LARGE');
     assert.ok(file.bytesRead <= 8 * MEBIBYTE, `read ${file.bytesRead} bytes`);
     assert.ok(file.arrayBuffersGrowth <= 24 * MEBIBYTE, `held ${file.arrayBuffersGrowth} bytes`);
+  });
+
+  it('half a terabyte of level 2 tables past the end of the disk: not read', async () => {
+    const entries = 1 << 18;
+    const cluster = 2 * MEBIBYTE;
+    const image = Buffer.alloc(2 * cluster + entries * 8);
+    const places = all(set64(40, BigInt(2 * cluster)), set64(48, BigInt(cluster)), set32(36, entries));
+    qcow2(all(set32(20, 21), places)).copy(image, 0, 0, 512);
+    for (let entry = 1; entry < entries; entry++) {
+      image.writeBigUInt64BE(BigInt(4 + entry) * BigInt(cluster), 2 * cluster + entry * 8);
+    }
+    const file = new CountedFile(image, 2 ** 50);
+    assert.equal(await verdictOf(file), 'qcow2');
+    assert.ok(file.bytesRead <= 8 * MEBIBYTE, `read ${file.bytesRead} bytes`);
   });
 });
 
@@ -773,7 +789,7 @@ corpus('vhdx', 'vhdx', vhdx, [
 
 describe('mutated images of the real qemu-img', () => {
   const seed = Number(process.env['BACKLOT_SEED'] ?? 20_240_702);
-  const runs = Number(process.env['BACKLOT_RUNS'] ?? 500);
+  const runs = Number(process.env['BACKLOT_RUNS'] ?? 300);
 
   const makers: readonly (readonly [DiskFormat, ...string[]])[] = [
     ['raw'],
@@ -859,7 +875,7 @@ describe('mutated images of the real qemu-img', () => {
 
   it(`accepted or refused, never led elsewhere (seed ${seed}, ${runs} runs)`, async (t) => {
     const samples = await makeSamples();
-    const counts = { refused: 0, accepted: 0, unreadable: 0 };
+    const counts = { refused: 0, accepted: 0 };
     const property = fc.asyncProperty(attack, async ({ sample: index, mutations, cut }) => {
       const { path, bytes, places } = samples[index]!;
       const mutated = Buffer.from(bytes);
@@ -880,8 +896,7 @@ describe('mutated images of the real qemu-img', () => {
         counts.accepted++;
         const { virtualBytes } = await inspectDisk(handle);
         const info = await qemuInfo(format as DiskFormat, path);
-        counts.unreadable += info.error === undefined ? 0 : 1;
-        assert.equal(info.virtualBytes ?? virtualBytes, virtualBytes);
+        assert.deepEqual(info, { virtualBytes });
       } finally {
         await handle.close();
       }

@@ -93,8 +93,8 @@ export function createWorld(options: { seed?: string; settings?: Partial<DomainS
     services,
     call: async <T>(name: OperationName, input: object) => {
       const operation = operations.find((candidate) => candidate.name === name)!;
-      const text = await perform(operation, handlers[name] as never, input as never, ADMINISTRATOR, services);
-      return (text === '' ? {} : JSON.parse(text)) as T;
+      const answer = await perform(operation, handlers[name] as never, input as never, ADMINISTRATOR, services);
+      return (answer === '' ? {} : JSON.parse(String(answer))) as T;
     },
     worker: () =>
       createWorker({

@@ -24,5 +24,5 @@ CREATE TABLE IF NOT EXISTS idempotency (
   kind        {text} NOT NULL,
   id          {text} NOT NULL,
   expires_at  BIGINT NOT NULL
-){without_rowid};
+);
 CREATE INDEX IF NOT EXISTS idempotency_expiry ON idempotency (expires_at);

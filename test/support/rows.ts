@@ -1,0 +1,98 @@
+/** Rows put straight into the store, in any state: what a test needs to find there without going the whole way. */
+import type { StreamingImage } from '../../src/contract/streaming-image.ts';
+import { newEula } from '../../src/domain/eula.ts';
+import { AMAZON, KIND, newRow } from '../../src/domain/kinds.ts';
+import { lifecycleOf } from '../../src/domain/lifecycles.ts';
+import type { Row } from '../../src/store/store.ts';
+import { ADMINISTRATOR, SETTINGS, type World } from './domain.ts';
+
+const arnPrefix = `arn:aws:nimble:${SETTINGS.region}:${SETTINGS.accountId}`;
+
+export const arnOfImage = (id: string) => `${arnPrefix}:streaming-image/${id}`;
+/** The form that answers hold: without the region that the id begins with. */
+export const arnOfStudio = (id: string) => `${arnPrefix}:studio/${id.replace(/^.*:/, '')}`;
+
+async function insert(world: World, row: Row): Promise<Row> {
+  await world.store.write([{ op: 'insert', row }]);
+  return row;
+}
+
+/** An image in any state, with the status that belongs to it. */
+export async function putImage(
+  world: World,
+  studioId: string,
+  { state = 'READY', ...members }: Partial<StreamingImage> = {},
+  more: Partial<Row> = {},
+): Promise<string> {
+  const streamingImageId = world.services.ids.short();
+  const doc: StreamingImage = {
+    arn: arnOfImage(streamingImageId),
+    ec2ImageId: 'ami-0123456789abcdef0',
+    eulaIds: [],
+    name: 'image',
+    owner: studioId,
+    platform: 'LINUX',
+    state,
+    statusCode: lifecycleOf(KIND.streamingImage).states[state]!.statusCodes[0] as NonNullable<
+      StreamingImage['statusCode']
+    >,
+    statusMessage: `put there ${state}`,
+    streamingImageId,
+    tags: {},
+    ...members,
+  };
+  const row = newRow({
+    kind: KIND.streamingImage,
+    id: streamingImageId,
+    studioId,
+    state,
+    createdAt: world.clock.now(),
+    doc: JSON.stringify(doc),
+    ...more,
+  });
+  return (await insert(world, row)).id;
+}
+
+/** An image provided for every studio: READY, and without a status, as the vendor's were. */
+export async function putAmazonImage(world: World, members: Partial<StreamingImage> = {}, more: Partial<Row> = {}) {
+  const id = await putImage(world, AMAZON, { eulaIds: ['gJZLygd-Srq_5NNbSfiaLg'], ...members }, more);
+  const row = (await world.store.get(KIND.streamingImage, id))!;
+  const { statusCode: _code, statusMessage: _message, ...rest } = JSON.parse(row.doc) as StreamingImage;
+  await world.store.write([{ op: 'update', row: { ...row, version: row.version + 1, doc: JSON.stringify(rest) } }]);
+  return id;
+}
+
+/** Moves a row to a state as it is, with the status that belongs to it. It stays at rest. */
+export async function putState(world: World, kind: string, id: string, state: string): Promise<Row> {
+  const row = (await world.store.get(kind, id))!;
+  const statusCode = lifecycleOf(kind).states[state]!.statusCodes[0];
+  const doc = JSON.stringify({ ...JSON.parse(row.doc), state, statusCode });
+  const next = { ...row, state, doc, dueAt: null, version: row.version + 1 };
+  await world.store.write([{ op: 'update', row: next }]);
+  return next;
+}
+
+export async function putEula(world: World, name = 'licence'): Promise<string> {
+  return (await insert(world, newEula({ name, content: 'https://example.org/licence' }, world.services))).id;
+}
+
+/** An acceptance of a EULA that need not exist. */
+export async function putAcceptance(world: World, studioId: string, eulaId: string): Promise<string> {
+  const eulaAcceptanceId = world.services.ids.short();
+  const doc = {
+    acceptedAt: '2026-01-01T00:00:00Z',
+    acceptedBy: ADMINISTRATOR.principalId,
+    accepteeId: studioId,
+    eulaAcceptanceId,
+    eulaId,
+  };
+  const row = newRow({
+    kind: KIND.eulaAcceptance,
+    id: eulaAcceptanceId,
+    studioId,
+    uniqueName: `${studioId}/${eulaId}`,
+    createdAt: world.clock.now(),
+    doc: JSON.stringify(doc),
+  });
+  return (await insert(world, row)).id;
+}
