@@ -39,7 +39,7 @@ export interface Overrides {
 }
 
 /** What a command needs to work beside a running server. */
-export interface Parts extends Services {
+export interface Parts extends Omit<Services, 'wake'> {
   readonly config: Config;
   readonly directory: DataDirectory;
   readonly store: Store;
@@ -140,17 +140,14 @@ function assemble(parts: Parts, overrides: Overrides, unlock: () => void): Servi
     findCredential: credentialFinder(store, keys),
     ...(config.publicUrl && { publicHost: new URL(config.publicUrl).host }),
   });
+  const services: Services = { ...parts, wake: worker.wake };
   let ready = false;
   const server = createApiServer<Handler<OperationName>, Principal>(
     {
       match: router.match,
       authenticate: async (request) => (await authenticate(request)) as Credential & Principal,
       authorize: requireAccess,
-      perform: async (operation, handler, input, principal) => {
-        const answer = await perform(operation, handler, input, principal, parts);
-        if (operation.access === 'Write') worker.wake();
-        return answer;
-      },
+      perform: (operation, handler, input, principal) => perform(operation, handler, input, principal, services),
     },
     new Map([
       ['/healthz', async () => plainText(200, 'ok')],

@@ -1,4 +1,5 @@
 /** `backlot serve`: starts the server, says where it is and what to type, and stops it in order. */
+import { relative } from 'node:path';
 import type { Command } from './command.ts';
 
 export const serveCommands: readonly Command[] = [
@@ -36,7 +37,9 @@ function welcome(address: string, credentials: string): string {
   ].join('\n');
 }
 
-/** As a shell needs it. */
-function quoted(path: string): string {
+/** As a shell needs it, and from here where that is shorter. */
+function quoted(absolutePath: string): string {
+  const fromHere = relative(process.cwd(), absolutePath);
+  const path = fromHere.startsWith('..') ? absolutePath : fromHere;
   return /^[\w@%+=:,./-]+$/.test(path) ? path : `'${path.replaceAll("'", "'\\''")}'`;
 }

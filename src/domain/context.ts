@@ -21,6 +21,8 @@ export interface Services {
   readonly clock: Clock;
   readonly ids: Ids;
   readonly settings: DomainSettings;
+  /** Tells the worker that a row is due. It carries no data, and losing it costs a poll interval and nothing else. */
+  readonly wake: () => void;
 }
 
 /** Who signed the request. */

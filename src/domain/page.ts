@@ -34,9 +34,7 @@ export function decodeToken(token: string | undefined, scope: readonly (string |
 
 /** Rows that a filter found one by one, without those that are not there, in the order in which lists show them. */
 export function inListOrder(found: readonly (Row | undefined)[]): Row[] {
-  return found
-    .filter((row) => row !== undefined)
-    .sort((a, b) => a.createdAt - b.createdAt || (a.id < b.id ? -1 : 1));
+  return found.filter((row) => row !== undefined).sort((a, b) => a.createdAt - b.createdAt || (a.id < b.id ? -1 : 1));
 }
 
 /** Answers that were put together from rows that have not changed since: a list costs much more to put together than to read. */

@@ -42,6 +42,7 @@ export async function perform(
     if (writes.length === 0) return mutation.answer;
     try {
       await services.store.write(writes);
+      if (writes.some(makesDue)) services.wake();
       return mutation.answer;
     } catch (error) {
       if (!(error instanceof GuardFailed)) throw error;
@@ -50,6 +51,10 @@ export async function perform(
   throw new ServiceError('ConflictException', 'Others keep changing the same resource. Try again in a moment.', {
     code: 'CONCURRENT_CHANGES',
   });
+}
+
+function makesDue(write: Write): boolean {
+  return (write.op === 'insert' || write.op === 'update') && write.row.dueAt !== null;
 }
 
 /**

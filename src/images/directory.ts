@@ -22,7 +22,7 @@ import {
 } from '../files.ts';
 import { Confinement, requireTool } from './confined.ts';
 import { encryptDisk, noSpace } from './encrypt.ts';
-import { ImageFailure, type Images, type ImportRequest, type StoredImage } from './images.ts';
+import { ImageFailure, type Images, type ImportRequest, type StoredImage, type SweepRequest } from './images.ts';
 import {
   bringIn,
   hashWhole,
@@ -155,13 +155,17 @@ export class ImageDirectory implements Images {
     await this.#removeAll(join(this.#machine, requireFileName(id)), id);
   }
 
-  /** Throws away what died imports left in which nothing was written for `olderThanMs`; answers how many there were. */
-  async sweep({ olderThanMs }: { readonly olderThanMs: number }): Promise<number> {
+  async sweep({ olderThanMs, isMachineImage }: SweepRequest): Promise<number> {
     const before = this.#options.clock.now() - olderThanMs;
     let removed = 0;
     for (const name of await readdir(this.#staging)) {
       if (this.#live.has(name) || (await newestMtimeMs(join(this.#staging, name))) >= before) continue;
       await rm(join(this.#staging, name), { recursive: true, force: true });
+      removed += 1;
+    }
+    for (const id of await readdir(this.#machine)) {
+      if ((await newestMtimeMs(join(this.#machine, id))) >= before || (await isMachineImage(id))) continue;
+      await this.removeMachineImage(id);
       removed += 1;
     }
     await syncDirectory(this.#staging);

@@ -39,6 +39,15 @@ export interface Images {
   remove(id: string): Promise<void>;
   /** Every copy that is there, and the bytes they take. */
   list(): Promise<{ readonly id: string; readonly sizeBytes: number; readonly modifiedAt: number }[]>;
+  /** Throws away what work that died has left. @returns how many pieces there were. */
+  sweep(request: SweepRequest): Promise<number>;
+}
+
+export interface SweepRequest {
+  /** What was written to within this time may still be in the making, and stays. */
+  readonly olderThanMs: number;
+  /** Whether a machine image of this id is known: one that was copied in but never recorded is thrown away. */
+  readonly isMachineImage: (id: string) => Promise<boolean>;
 }
 
 /**

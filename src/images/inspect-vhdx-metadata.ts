@@ -46,6 +46,7 @@ export async function readVhdxMetadata(reader: DiskReader, region: FileRange): P
   const sector = await readItem(reader, items, ITEM_LOGICAL_SECTOR);
   await readItem(reader, items, ITEM_PHYSICAL_SECTOR);
   await readItem(reader, items, ITEM_PAGE_83);
+  // MS-VHDX 2.6.2.4 allows 4096 too, which QEMU refuses.
   if (sector.readUInt32LE(0) !== 512) {
     refuse(
       'UNSUPPORTED_FEATURE',

@@ -3,8 +3,7 @@
  * region and block inside the file.
  *
  * Sections are those of Microsoft's MS-VHDX. Where its copies (two headers, two region tables) could send two readers to
- * two different disks, this refuses. It must never replay a log, and never accept a sector size that qemu misreads: it
- * takes a 4096-byte-sector disk for one of an eighth of its size.
+ * two different disks, this refuses. It must never replay a log, and never trust a structure whose checksum is wrong.
  */
 import {
   type DiskReader,

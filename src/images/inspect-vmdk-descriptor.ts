@@ -9,6 +9,7 @@ import { refuse, refuseCorrupt } from './inspect-reader.ts';
 
 export type VmdkKind = 'monolithicSparse' | 'streamOptimized';
 
+const LINE_END = 0x0a;
 const JOIN = 'make one whole file of it with: qemu-img convert -f vmdk -O qcow2 INPUT OUTPUT';
 
 /** Header fields that name no file. `changeTrackPath` does, and whatever is not listed might. */
@@ -38,13 +39,16 @@ export function checkVmdkDescriptor(
   checkExtents(descriptor.extents, capacitySectors, grainSectors);
 }
 
-/** The text up to its first zero byte; only zeros may follow, so that every reader ends where this one does. */
+/**
+ * The text up to its first zero byte. Only zeros and line ends may follow, so that a reader that goes on finds nothing:
+ * qemu-img leaves a line end behind when it writes a shorter CID over a longer one.
+ */
 function readText(bytes: Buffer): string {
   const end = bytes.indexOf(0);
   if (end === 0) {
     refuse('EXTERNAL_DATA_FILE', `This is one piece of a VMware disk that is split over several files; ${JOIN}.`);
   }
-  if (end === -1 || bytes.subarray(end).some((byte) => byte !== 0)) {
+  if (end === -1 || bytes.subarray(end).some((byte) => byte !== 0 && byte !== LINE_END)) {
     refuseCorrupt('its descriptor has no end');
   }
   return bytes.toString('latin1', 0, end);

@@ -10,7 +10,7 @@ export interface Keys {
   describe(keyArn: string): Promise<KeyDescription | undefined>;
   /**
    * Makes sure that a data key of this id exists, sealed under `keyArn` (the root key where absent).
-   * A key that exists under the same `keyArn` is kept.
+   * A key that exists is kept, and sealed anew where it was under another: what it encrypts must stay readable.
    * @throws KeyUnavailable when there is no such customer key.
    */
   generate(id: string, keyArn: string | undefined): Promise<void>;

@@ -338,7 +338,8 @@ function outcomeOf({ run }: Pending): Outcome {
 }
 
 function writtenRow(write: Write): WrittenRow[] {
-  if (write.op === 'insert' || write.op === 'update') return [{ kind: write.row.kind, id: write.row.id, row: write.row }];
+  if (write.op === 'insert' || write.op === 'update')
+    return [{ kind: write.row.kind, id: write.row.id, row: write.row }];
   return write.op === 'delete' ? [{ kind: write.kind, id: write.id, row: undefined }] : [];
 }
 

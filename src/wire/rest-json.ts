@@ -87,7 +87,9 @@ function readQuery(members: Members, query: string, input: Input, violations: Vi
     if (!member) continue;
     const value = equals < 0 ? '' : decode(pair.slice(equals + 1).replaceAll('+', ' '), `/${name}`);
     if (member.shape.kind === 'list') {
-      values[name] = [...((values[name] as string[] | undefined) ?? []), value];
+      const earlier = values[name] as string[] | undefined;
+      if (earlier) earlier.push(value);
+      else values[name] = [value];
     } else if (Object.hasOwn(values, name)) {
       violations.add(`/${name}`, 'Member must be given once');
     } else {
@@ -105,6 +107,7 @@ function readBody({ body, rawHeaders }: RawRequest): Record<string, unknown> {
     throw new ServiceError(
       'UnsupportedMediaTypeException',
       'The body must be sent with Content-Type: application/json',
+      { code: 'CONTENT_TYPE_NOT_JSON' },
     );
   }
   if (!isUtf8(body)) throw unreadableBody('The body is not UTF-8.');
@@ -130,7 +133,10 @@ function requireAcceptable(rawHeaders: readonly string[]): void {
     const mediaType = mediaTypeOf(range);
     return mediaType === '*/*' || mediaType === 'application/*' || mediaType === 'application/json' || mediaType === '';
   });
-  if (!acceptable) throw new ServiceError('NotAcceptableException', 'Answers are application/json; accept that');
+  if (acceptable) return;
+  throw new ServiceError('NotAcceptableException', 'Answers are application/json; accept that', {
+    code: 'JSON_NOT_ACCEPTED',
+  });
 }
 
 /** Body of an error. The inward text stays inside. */

@@ -67,6 +67,11 @@ function segmentsOf(path: string): string[] {
   return path.slice(1, end).split('/');
 }
 
+/** Segments that signing normalises away: two paths that share a signature must not be two resources. */
+function ambiguous(segment: string): boolean {
+  return segment === '' || segment === '.' || segment === '..';
+}
+
 function match<H>(root: Node<H>, method: string, path: string): Match<H> | undefined {
   if (!path.startsWith('/')) return undefined;
   let node = root;
@@ -75,7 +80,7 @@ function match<H>(root: Node<H>, method: string, path: string): Match<H> | undef
     const literal = node.literals.get(segment);
     if (literal) {
       node = literal;
-    } else if (node.label && segment !== '') {
+    } else if (node.label && !ambiguous(segment)) {
       labels.push(segment);
       node = node.label;
     } else {

@@ -9,7 +9,7 @@ import { randomUUID } from 'node:crypto';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { Operation } from '../contract/operation.ts';
-import { ServiceError } from '../errors.ts';
+import { ServiceError, validationFailed } from '../errors.ts';
 import { errorBody, readInput } from './rest-json.ts';
 import type { Match } from './router.ts';
 import type { SignedRequest } from './sigv4.ts';
@@ -78,6 +78,9 @@ export function createApiServer<H, P>(
   limits: ServerLimits,
   events: ServerEvents,
 ): Server {
+  const arrived: Arrived = new WeakMap();
+  const listener = (request: IncomingMessage, response: ServerResponse) =>
+    void serve(api, plain, limits, events, arrived, request, response);
   const server = createServer(
     {
       maxHeaderSize: limits.headerBytesMax,
@@ -86,11 +89,15 @@ export function createApiServer<H, P>(
       connectionsCheckingInterval: Math.max(250, limits.requestMs / 4),
       keepAliveTimeout: 65_000,
       noDelay: true,
+      // Left to themselves, the next two would be refused by Node, without a request id and an error's name.
+      requireHostHeader: false,
     },
-    (request, response) => void serve(api, plain, limits, events, request, response),
+    listener,
   );
+  server.on('checkExpectation', listener);
   server.maxConnections = limits.connectionsMax;
-  server.on('clientError', refuseUnparsable);
+  server.on('clientError', (error: NodeJS.ErrnoException, socket) => refuseUnparsable(error, socket, arrived));
+  server.on('connect', (_request, socket) => refuse(socket, TUNNEL));
   return server;
 }
 
@@ -99,6 +106,7 @@ async function serve<H, P>(
   plain: ReadonlyMap<string, () => Promise<PlainAnswer>>,
   limits: ServerLimits,
   events: ServerEvents,
+  arrived: Arrived,
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
@@ -121,10 +129,13 @@ async function serve<H, P>(
       return;
     }
     const match = api.match(request.method!, path);
-    if (!match) throw new ServiceError('UnknownOperationException', 'There is no operation of this method and path');
-    const { operation, handler, labelNames } = match.route;
-    operationName = operation.name;
+    if (match) operationName = match.route.operation.name;
+    // Read also where it is of no use: a client that still sends when the connection closes may never see its answer.
     const body = hasBody(request) ? await readBody(request, limits.bodyBytesMax) : NO_BODY;
+    arrived.set(request.socket, response);
+    requireHost(request);
+    if (!match) throw unknownOperation();
+    const { operation, handler, labelNames } = match.route;
     const { rawHeaders } = request;
     const principal = await api.authenticate({ method: request.method!, target, rawHeaders, body });
     api.authorize(principal, operation);
@@ -145,20 +156,29 @@ function hasBody(request: IncomingMessage): boolean {
   return (headers['content-length'] ?? '0') !== '0' || headers['transfer-encoding'] !== undefined;
 }
 
-/** @throws ServiceError RequestEntityTooLargeException; the caller still gets the refusal. */
+/**
+ * The body in one piece. It is copied together as it comes: a list of its chunks would take hundreds of times its size
+ * when a client sends chunks of one byte.
+ * @throws ServiceError RequestEntityTooLargeException; the caller still gets the refusal.
+ */
 function readBody(request: IncomingMessage, bodyBytesMax: number): Promise<Buffer> {
   return new Promise((resolve, reject) => {
-    const chunks: Buffer[] = [];
+    let body: Buffer = NO_BODY;
     let length = 0;
     request.on('data', (chunk: Buffer) => {
-      length += chunk.length;
-      if (length <= bodyBytesMax) chunks.push(chunk);
-      else if (length > DISCARDED_BYTES_MAX) request.destroy();
-      else chunks.length = 0;
+      const end = length + chunk.length;
+      if (end > bodyBytesMax) body = NO_BODY;
+      else if (length === 0) body = chunk;
+      else {
+        if (end > body.length) body = grown(body, length, Math.min(2 * end, bodyBytesMax));
+        chunk.copy(body, length);
+      }
+      length = end;
+      if (length > DISCARDED_BYTES_MAX) request.destroy();
     });
     request.on('end', () => {
       if (length > bodyBytesMax) reject(tooLarge(bodyBytesMax));
-      else resolve(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks, length));
+      else resolve(body.subarray(0, length));
     });
     request.on('error', reject);
     request.on('close', () => {
@@ -167,11 +187,30 @@ function readBody(request: IncomingMessage, bodyBytesMax: number): Promise<Buffe
   });
 }
 
+/** A longer buffer that begins with the first `length` bytes of `bytes`. */
+function grown(bytes: Buffer, length: number, newLength: number): Buffer {
+  const longer = Buffer.allocUnsafe(newLength);
+  bytes.copy(longer, 0, 0, length);
+  return longer;
+}
+
 /** The caller went away: there is nobody to answer. */
 class RequestAborted extends Error {}
 
+/** HTTP/1.1 asks for a 400; without a host nothing can be signed anyway. */
+function requireHost({ headers }: IncomingMessage): void {
+  if (headers.host === undefined) throw validationFailed('The Host header is missing', 'HOST_MISSING');
+}
+
+function unknownOperation(): ServiceError {
+  return new ServiceError('UnknownOperationException', 'There is no operation of this method and path', {
+    code: 'UNKNOWN_OPERATION',
+  });
+}
+
 function tooLarge(bodyBytesMax: number): ServiceError {
   return new ServiceError('RequestEntityTooLargeException', `The body is larger than ${bodyBytesMax} bytes`, {
+    code: 'BODY_TOO_LARGE',
     context: { bodyBytesMax: String(bodyBytesMax) },
   });
 }
@@ -184,22 +223,17 @@ function answer(
   body: string | Buffer,
   moreHeaders?: readonly string[],
 ): number {
+  const bytes = typeof body === 'string' ? Buffer.byteLength(body) : body.length;
   const headers =
     status === 204
       ? ['x-amzn-RequestId', requestId]
-      : [
-          'Content-Type',
-          'application/json',
-          'Content-Length',
-          `${Buffer.byteLength(body)}`,
-          'x-amzn-RequestId',
-          requestId,
-        ];
+      : ['Content-Type', 'application/json', 'Content-Length', `${bytes}`, 'x-amzn-RequestId', requestId];
   if (moreHeaders) headers.push(...moreHeaders);
   else if (request.headers.origin !== undefined) headers.push(...CORS_HEADERS);
   response.writeHead(status, headers);
   if (status === 204) response.end();
-  else response.end(body);
+  // As many bytes as characters: plain ASCII, which Node writes faster when it is told.
+  else response.end(body, bytes === body.length ? 'latin1' : 'utf8');
   return status;
 }
 
@@ -226,7 +260,9 @@ function answerError(
   const outward =
     error instanceof ServiceError
       ? error
-      : new ServiceError('InternalServerErrorException', `The server failed. Its log has the reason at ${requestId}.`);
+      : new ServiceError('InternalServerErrorException', `The server failed. Its log has the reason at ${requestId}.`, {
+          code: 'SERVER_FAILED',
+        });
   if (outward.status >= 500) events.failed(error, requestId, operationName);
   if (response.headersSent) {
     response.destroy();
@@ -234,25 +270,58 @@ function answerError(
   }
   const headers = ['x-amzn-ErrorType', outward.name];
   if (request.headers.origin !== undefined) headers.push(...CORS_HEADERS);
-  if (!request.complete) headers.push('Connection', 'close');
   return answer(request, response, outward.status, requestId, errorBody(outward), headers);
 }
 
-/** What the HTTP parser refuses never becomes a request: too large a head, too slow, or no HTTP at all. */
-function refuseUnparsable(error: NodeJS.ErrnoException, socket: Duplex): void {
+/** By connection, the answer of its last request that arrived whole. */
+type Arrived = WeakMap<Duplex, ServerResponse>;
+
+interface Refusal {
+  readonly status: string;
+  readonly message: string;
+  readonly code: string;
+}
+
+const TUNNEL = { status: '400 Bad Request', message: 'This server is no proxy', code: 'NO_PROXY' };
+const MALFORMED = { status: '400 Bad Request', message: 'This is not a valid HTTP request', code: 'MALFORMED_HTTP' };
+const REFUSALS: Readonly<Record<string, Refusal>> = {
+  HPE_HEADER_OVERFLOW: {
+    status: '431 Request Header Fields Too Large',
+    message: 'The headers are too large',
+    code: 'HEADERS_TOO_LARGE',
+  },
+  ERR_HTTP_REQUEST_TIMEOUT: {
+    status: '408 Request Timeout',
+    message: 'The request took too long to arrive',
+    code: 'REQUEST_TIMEOUT',
+  },
+};
+
+/** A client that was refused may take this long to read why and to close its side. */
+const LINGER_MS = 1_000;
+
+/**
+ * What the HTTP parser refuses never becomes a request: too large a head, too slow, or no HTTP at all. A request before
+ * it on the same connection is answered first: its client would take the refusal for its own.
+ */
+function refuseUnparsable(error: NodeJS.ErrnoException, socket: Duplex, arrived: Arrived): void {
+  const earlier = arrived.get(socket);
+  const refusal = REFUSALS[error.code ?? ''] ?? MALFORMED;
+  if (earlier && !earlier.closed) earlier.once('close', () => refuse(socket, refusal));
+  else refuse(socket, refusal);
+}
+
+function refuse(socket: Duplex, { status, message, code }: Refusal): void {
+  // Refused already: what else is sent is thrown away until the client closes or the time is up.
+  if (socket.writableEnded) return;
   if (!socket.writable) {
     socket.destroy();
     return;
   }
-  const [status, text] =
-    error.code === 'HPE_HEADER_OVERFLOW'
-      ? ['431 Request Header Fields Too Large', 'The headers are too large']
-      : error.code === 'ERR_HTTP_REQUEST_TIMEOUT'
-        ? ['408 Request Timeout', 'The request took too long to arrive']
-        : ['400 Bad Request', 'This is not a valid HTTP request'];
-  const body = JSON.stringify({ message: text });
+  const body = JSON.stringify({ message, code });
   socket.end(
     `HTTP/1.1 ${status}\r\nContent-Type: application/json\r\nx-amzn-ErrorType: ValidationException\r\n` +
       `x-amzn-RequestId: ${randomUUID()}\r\nContent-Length: ${body.length}\r\nConnection: close\r\n\r\n${body}`,
   );
+  setTimeout(() => socket.destroy(), LINGER_MS).unref();
 }

@@ -46,8 +46,7 @@ export function streamingImageJobs(ports: StreamingImagePorts): Job[] {
       giveUp: () => ({
         type: 'removeFailed',
         statusCode: 'INTERNAL_ERROR',
-        statusMessage:
-          "The image's bytes could not be removed; its key is destroyed. See the server's log, then delete it again.",
+        statusMessage: "The image could not be removed. See the server's log, then delete it again.",
       }),
       retryable: () => true,
     },
@@ -55,9 +54,10 @@ export function streamingImageJobs(ports: StreamingImagePorts): Job[] {
       lifecycle,
       state: 'DELETED',
       concurrency: PURGES_MAX,
-      run: async () => ({ purge: true }),
-      giveUp: (error) => {
-        throw error;
+      // Once more: an import that had lost its lease without knowing may have made a key since, which nothing else finds.
+      run: async (row) => {
+        await destroyBytes(row.id, ports);
+        return { purge: true };
       },
       retryable: () => true,
     },

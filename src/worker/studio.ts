@@ -12,32 +12,30 @@ const CONCURRENCY = 16;
 const ACCEPTANCES_PER_WRITE = 200;
 
 export function studioJobs({ store, keys }: { readonly store: Store; readonly keys: Keys }): Job[] {
-  const job = (state: string, failed: string, run: (row: Row) => Promise<LifecycleEvent>): Job => ({
+  const job = (state: string, run: Job['run']): Job => ({
     lifecycle: studioLifecycle as unknown as Lifecycle,
     state,
     concurrency: CONCURRENCY,
-    run: async (row) => ({ event: await run(row) }),
+    run,
+    retryable: () => true,
+  });
+  const settling = (state: string, failed: string, settle: (row: Row) => Promise<LifecycleEvent>): Job => ({
+    ...job(state, async (row) => ({ event: await settle(row) })),
     giveUp: () => ({
       type: failed,
       statusCode: 'INTERNAL_ERROR',
       statusMessage: 'The server failed. Its log says why. Try again.',
+      releaseName: failed === 'createFailed',
     }),
-    retryable: () => true,
   });
   return [
-    job('CREATE_IN_PROGRESS', 'createFailed', (row) => settleCreate(row, keys)),
-    job('UPDATE_IN_PROGRESS', 'updateFailed', async () => ({ type: 'updated' })),
-    job('DELETE_IN_PROGRESS', 'deleteFailed', (row) => settleDelete(row, store)),
-    {
-      ...job('DELETED', 'deleteFailed', async () => ({ type: 'deleted' })),
-      run: async (row) => {
-        await deleteAcceptances(row.id, store);
-        return { purge: true };
-      },
-      giveUp: (error) => {
-        throw error;
-      },
-    },
+    settling('CREATE_IN_PROGRESS', 'createFailed', (row) => settleCreate(row, keys)),
+    settling('UPDATE_IN_PROGRESS', 'updateFailed', async () => ({ type: 'updated' })),
+    settling('DELETE_IN_PROGRESS', 'deleteFailed', (row) => settleDelete(row, store)),
+    job('DELETED', async (row) => {
+      await deleteAcceptances(row.id, store);
+      return { purge: true };
+    }),
   ];
 }
 

@@ -54,9 +54,10 @@ export function createUpkeep(ports: UpkeepPorts): Upkeep {
   };
 }
 
+/** None waits for another to succeed: on a full disk no token can be forgotten, and orphans may be what fills it. */
 async function upkeep(ports: UpkeepPorts): Promise<void> {
-  await forgetTokens(ports);
-  await destroyOrphans(ports);
+  const outcomes = await Promise.allSettled([forgetTokens(ports), destroyOrphans(ports), sweepLeftovers(ports)]);
+  for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
 }
 
 /** In small writes, so that no request waits long behind one. */
@@ -70,9 +71,21 @@ async function destroyOrphans({ store, images, keys, clock, log }: UpkeepPorts):
   for (const { id, modifiedAt } of await images.list()) {
     if (modifiedAt > clock.now() - ORPHAN_AGE_MS) continue;
     if (isNeeded(await store.get(KIND.streamingImage, id))) continue;
-    await destroyBytes(id, { images, keys });
-    log.warn({ id }, 'bytes that belong to no image were destroyed');
+    try {
+      await destroyBytes(id, { images, keys });
+      log.warn({ id }, 'bytes that belong to no image were destroyed');
+    } catch (error) {
+      log.error({ err: error, id }, 'bytes that belong to no image could not be destroyed');
+    }
   }
+}
+
+async function sweepLeftovers({ store, images, log }: UpkeepPorts): Promise<void> {
+  const removed = await images.sweep({
+    olderThanMs: ORPHAN_AGE_MS,
+    isMachineImage: async (id) => (await store.get(KIND.machineImage, id)) !== undefined,
+  });
+  if (removed > 0) log.info({ removed }, 'leftovers of imports that died were removed');
 }
 
 function isNeeded(row: Row | undefined): boolean {

@@ -5,7 +5,6 @@
  * row's version, which fences off whoever held it before; whoever finds another version than its own drops its result.
  * Every effect may die half way or run twice, so no effect may rely on having run once.
  */
-import { randomInt } from 'node:crypto';
 import type { Clock } from '../clock.ts';
 import { apply, type Lifecycle, type LifecycleEvent } from '../domain/lifecycle.ts';
 import type { Log } from '../log.ts';
@@ -28,8 +27,8 @@ export interface Job {
   /** Rows of this job that are worked on at once. */
   readonly concurrency: number;
   readonly run: (row: Row, context: JobContext) => Promise<Outcome>;
-  /** The failure as an event, once it is clear that trying again will not help. */
-  readonly giveUp: (error: unknown) => LifecycleEvent;
+  /** The failure as an event, once it is clear that trying again will not help; absent: it is tried for ever. */
+  readonly giveUp?: (error: unknown) => LifecycleEvent;
   /**
    * Removes what the work has made, once the failure is written. Not before: a worker that lost its lease without
    * knowing would destroy what another has finished since. What a crash leaves here, upkeep finds.
@@ -49,6 +48,8 @@ export interface WorkerOptions {
   /** How often rows are looked for without a wake-up: those whose time comes, or that another process left. */
   readonly pollMs?: number;
   readonly moved?: (kind: string, state: string) => void;
+  /** From 0 up to and without 1. */
+  readonly random?: () => number;
 }
 
 export interface Worker {
@@ -183,6 +184,8 @@ async function outcomeOf(
   options: WorkerOptions,
 ): Promise<Ending> {
   try {
+    // None of them ended: whatever the work does, it takes its process with it.
+    if (job.giveUp && row.attempts > ATTEMPTS_MAX) throw new Error(`${ATTEMPTS_MAX} attempts had no outcome`);
     const outcome = await job.run(row, { signal, progress });
     return { next: 'purge' in outcome ? undefined : applied(job, outcome.event, options) };
   } catch (error) {
@@ -190,13 +193,12 @@ async function outcomeOf(
       if (signal.reason instanceof LeaseLost) throw signal.reason;
       return { next: (current) => retried(current, options.clock.now(), current.attempts - 1) };
     }
-    const again = job.retryable(error) && row.attempts < ATTEMPTS_MAX;
     const { kind, id, state, attempts } = row;
+    const again = !job.giveUp || (job.retryable(error) && attempts < ATTEMPTS_MAX);
     options.log.warn({ err: error, kind, id, state, attempts, again }, 'background work did not succeed');
-    if (again) {
-      return { next: (current) => retried(current, options.clock.now() + backoffMs(attempts), current.attempts) };
-    }
-    return { next: applied(job, job.giveUp(error), options), failed: true };
+    if (!again) return { next: applied(job, job.giveUp(error), options), failed: true };
+    const waitMs = backoffMs(attempts, options.random ?? Math.random);
+    return { next: (current) => retried(current, options.clock.now() + waitMs, current.attempts) };
   }
 }
 
@@ -213,9 +215,9 @@ function retried(row: Row, dueAt: number, attempts: number): Row {
 }
 
 /** Doubles with each attempt up to a bound; the jitter keeps rows that failed together from coming back together. */
-function backoffMs(attempts: number): number {
-  const full = Math.min(BACKOFF_MS_MAX, BACKOFF_MS * 2 ** (attempts - 1));
-  return full / 2 + randomInt(Math.ceil(full / 2) + 1);
+function backoffMs(attempts: number, random: () => number): number {
+  const half = Math.min(BACKOFF_MS_MAX, BACKOFF_MS * 2 ** (attempts - 1)) / 2;
+  return half + Math.floor(random() * (half + 1));
 }
 
 /** Keeps a lease alive while its work runs. Renewals and the ending are written one after another, never at once. */

@@ -1,186 +1,251 @@
 /**
  * `npm run bench`: what the API costs, as ratios to a bare node:http server that answers the same bytes, in bursts that
- * take turns in one run. Absolute numbers mean nothing on a noisy machine; the ratios do. Nothing here passes or fails.
+ * take turns in one run. Absolute numbers mean nothing on a noisy machine; the ratios do. Nothing here passes or fails:
+ * it prints what it measured and writes it to docs/benchmarks.md.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { randomUUID } from 'node:crypto';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import { openSqlite } from '../../src/store/sqlite.ts';
-import { newRow } from '../../src/domain/kinds.ts';
-import type { Write } from '../../src/store/store.ts';
-import { burst, type LoadRequest, type Measured, median, signer } from './load.ts';
+import { measureGlance } from './glance.ts';
+import { burst, type Measured, median } from './load.ts';
+import {
+  type BacklotServer,
+  CASES,
+  isUp,
+  makeStudio,
+  type RunningServer,
+  type Studio,
+  startBacklot,
+  startBare,
+  stopAll,
+} from './servers.ts';
 
 const { values: flags } = parseArgs({
   options: {
-    rounds: { type: 'string', default: '5' },
+    rounds: { type: 'string', default: '7' },
     seconds: { type: 'string', default: '2' },
     connections: { type: 'string', default: '64' },
-    images: { type: 'string', default: '100' },
+    only: { type: 'string', default: '' },
+    images: { type: 'string', default: '1000000' },
+    'import-gib': { type: 'string', default: '10' },
+    glance: { type: 'string', default: 'http://127.0.0.1:9292' },
     profile: { type: 'boolean', default: false },
-    only: { type: 'string' },
   },
 });
+
+const USAGE = `npm run bench -- [--rounds N] [--seconds N] [--connections N] [--images N] [--import-gib N]
+  [--only throughput|scale|start|memory|glance] [--glance URL] [--profile]
+docs/benchmarks.md is written only by a whole run; --profile leaves a .cpuprofile in .bench-profile`;
+
 const rounds = Number(flags.rounds);
 const seconds = Number(flags.seconds);
-const connections = Number(flags.connections);
-const REGION = 'us-west-2';
-const SERVER_CORE = '0';
-const LOAD_CORE = '1';
-const PORT = 18_642;
-const BARE_PORT = 18_643;
 const directory = mkdtempSync(join(tmpdir(), 'backlot-bench-'));
-const children: ChildProcess[] = [];
+const load = { directory, connections: Number(flags.connections), seconds, core: '1' };
+/** More than a server can answer in a burst, so that no token comes twice; and more than the store keeps ready. */
+const requestsPerBurst = seconds * 15_000;
+const FEW_IMAGES = 100;
 
-function start(args: readonly string[], env: NodeJS.ProcessEnv = {}): ChildProcess {
-  const child = spawn('taskset', ['-c', SERVER_CORE, process.execPath, ...args], {
-    env: { ...process.env, ...env },
-    stdio: ['ignore', 'ignore', 'inherit'],
-  });
-  children.push(child);
-  return child;
+/** What may be aimed for, as a ratio to the bare server. */
+const AIMS: Readonly<Record<string, number>> = {
+  Get: 0.55,
+  'List 100': 0.35,
+  Update: 0.4,
+  'Update with client token': 0.25,
+};
+
+const lines: string[] = [];
+function report(line: string): void {
+  process.stdout.write(`${line}\n`);
+  lines.push(line);
 }
 
-async function untilUp(url: string): Promise<void> {
-  for (let attempt = 0; attempt < 600; attempt += 1) {
-    if (await fetch(url).then((response) => response.ok, () => false)) return;
-    await delay(50);
-  }
-  throw new Error(`${url} did not come up`);
+type Costed = Measured & { readonly cpuMicros: number };
+
+async function measured(server: RunningServer, requests: readonly string[]): Promise<Costed> {
+  const before = server.cpuMicros();
+  const result = await burst(server.url, requests, load);
+  return { ...result, cpuMicros: (server.cpuMicros() - before) / (result.perSecond * seconds) };
 }
 
-/** CPU time that a process has used so far, in µs: says what a request costs whatever else the machine is doing. */
-function cpuMicros(pid: number): number {
-  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]!.split(' ');
-  const TICK_US = 10_000;
-  return (Number(fields[11]) + Number(fields[12])) * TICK_US;
+/** The bare server answers what Backlot would. */
+async function sameAnswer(bare: RunningServer, { server, base, imageIds }: Studio, name: string): Promise<void> {
+  const path = name.startsWith('List') ? base : `${base}/${imageIds[0]}`;
+  await fetch(`${bare.url}/set`, { method: 'POST', body: await server.send({ method: 'GET', path }) });
 }
 
-/** Images put into the database directly: making them through the API would copy real disks. */
-async function seed(dataDir: string, studioId: string, count: number): Promise<string[]> {
-  const store = openSqlite({ path: join(dataDir, 'backlot.db'), now: Date.now });
-  const ids: string[] = [];
-  let batch: Write[] = [];
-  for (let index = 0; index < count; index += 1) {
-    const id = Buffer.from(randomUUID().replaceAll('-', ''), 'hex').toString('base64url');
-    ids.push(id);
-    const doc = JSON.stringify({
-      arn: `arn:aws:nimble:${REGION}:000000000000:streaming-image/${id}`,
-      description: 'Houdini 20.5, Nuke 15 and Maya 2025 on Rocky Linux 9, with the plugins and licences of the show',
-      ec2ImageId: 'ami-0123456789abcdef0',
-      eulaIds: [],
-      name: `Workstation ${index}`,
-      owner: studioId,
-      platform: 'LINUX',
-      state: 'READY',
-      statusCode: 'STREAMING_IMAGE_READY',
-      statusMessage: 'Streaming Image has been created',
-      streamingImageId: id,
-      tags: { department: 'lighting', show: 'alpha' },
-    });
-    batch.push({ op: 'insert', row: newRow({ kind: 'streaming-image', id, studioId, state: 'READY', createdAt: 1_700_000_000_000 + index, doc }) });
-    if (batch.length === 5_000 || index === count - 1) {
-      await store.write(batch);
-      batch = [];
+const middle = (all: readonly Costed[], of: keyof Costed) => median(all.map((one) => one[of]));
+
+async function throughput(bare: RunningServer): Promise<void> {
+  const nodeFlags = flags.profile ? ['--cpu-prof', '--cpu-prof-dir=.bench-profile'] : [];
+  const server = await startBacklot({ dataDir: join(directory, 'few'), port: 18_642, nodeFlags });
+  const studio = await makeStudio(server, FEW_IMAGES);
+  report('## Throughput\n');
+  report(
+    `${load.connections} connections, signed requests as the JavaScript client sends them, every change synced to disk before it is answered. The ratio is the median of ${rounds} rounds, each a burst of ${seconds} s against the bare server and one against Backlot.\n`,
+  );
+  report('| | ratio to bare | aim | p50 ms | p99 ms | CPU µs a request | bare: p50 ms | CPU µs |');
+  report('|---|---|---|---|---|---|---|---|');
+  for (const [name, make] of Object.entries(CASES)) {
+    await sameAnswer(bare, studio, name);
+    await burst(server.url, make(studio, requestsPerBurst), { ...load, seconds: 1 });
+    const ours: Costed[] = [];
+    const bares: Costed[] = [];
+    for (let round = 0; round < rounds; round += 1) {
+      const requests = make(studio, requestsPerBurst);
+      bares.push(await measured(bare, requests));
+      ours.push(await measured(server, requests));
     }
+    const ratio = median(ours.map(({ perSecond }, index) => perSecond / bares[index]!.perSecond));
+    const own = [
+      middle(ours, 'medianMs').toFixed(1),
+      middle(ours, 'p99Ms').toFixed(1),
+      middle(ours, 'cpuMicros').toFixed(0),
+    ];
+    const limit = [middle(bares, 'medianMs').toFixed(1), middle(bares, 'cpuMicros').toFixed(0)];
+    report(`| ${name} | ${ratio.toFixed(2)} | ${AIMS[name]} | ${own.join(' | ')} | ${limit.join(' | ')} |`);
   }
-  await store.close();
-  return ids;
+  report('');
+  await ended(server);
+}
+
+async function scale(): Promise<void> {
+  const many = Number(flags.images);
+  const few = await makeStudio(await startBacklot({ dataDir: join(directory, 'scale-few'), port: 18_644 }), FEW_IMAGES);
+  const full = await makeStudio(await startBacklot({ dataDir: join(directory, 'scale-many'), port: 18_645 }), many);
+  report('## Scale\n');
+  report(
+    `The median time of a request with ${many.toLocaleString('en')} images in one studio, against ${FEW_IMAGES}; requests go to ${requestsPerBurst.toLocaleString('en')} different images in turn.\n`,
+  );
+  report('| | ratio of medians | aim |');
+  report('|---|---|---|');
+  for (const [name, make] of Object.entries(CASES)) {
+    const ratios: number[] = [];
+    for (let round = 0; round < rounds; round += 1) {
+      const small = await measured(few.server, make(few, requestsPerBurst));
+      const large = await measured(full.server, make(full, requestsPerBurst));
+      ratios.push(large.medianMs / small.medianMs);
+    }
+    report(`| ${name} | ${median(ratios).toFixed(2)} | 1.3 |`);
+  }
+  report('');
+  await ended(few.server);
+  await ended(full.server);
+}
+
+async function startUp(): Promise<void> {
+  const times: number[] = [];
+  const dataDir = join(directory, 'start');
+  await ended(await startBacklot({ dataDir, port: 18_646 }));
+  for (let round = 0; round < rounds; round += 1) {
+    const startedAt = performance.now();
+    const server = await startBacklot({ dataDir, port: 18_646 });
+    times.push(performance.now() - startedAt);
+    await ended(server);
+  }
+  report('## Start\n');
+  report(
+    `From \`node src/main.ts serve\` to an answer of \`/readyz\`: median ${(median(times) / 1_000).toFixed(2)} s of ${rounds} starts (aim: 0.7 s), looked for every 50 ms.\n`,
+  );
+}
+
+async function memory(): Promise<void> {
+  const gib = Number(flags['import-gib']);
+  const dataDir = join(directory, 'memory');
+  const server = await startBacklot({ dataDir, port: 18_647 });
+  await delay(2_000);
+  const idle = server.residentMegabytes();
+  const disk = join(directory, 'large.raw');
+  writeFileSync(disk, '');
+  truncateSync(disk, gib * 1024 ** 3);
+  const command = ['src/main.ts', 'machine-image', 'import', disk, '--platform', 'LINUX', '--data-dir', dataDir];
+  const { ec2ImageId } = JSON.parse(execFileSync(process.execPath, command, { encoding: 'utf8' }));
+  const { base } = await makeStudio(server, 0);
+  const body = JSON.stringify({ name: 'large', ec2ImageId });
+  const made = JSON.parse(await server.send({ method: 'POST', path: base, body }));
+  const path = `${base}/${made.streamingImage.streamingImageId}`;
+  const startedAt = performance.now();
+  let most = 0;
+  for (let state = 'CREATE_IN_PROGRESS'; state === 'CREATE_IN_PROGRESS'; await delay(100)) {
+    most = Math.max(most, server.residentMegabytes());
+    state = JSON.parse(await server.send({ method: 'GET', path })).streamingImage.state;
+  }
+  report('## Memory\n');
+  report(
+    `Resident: ${idle.toFixed(0)} MB when idle, ${most.toFixed(0)} MB at most while a disk of ${gib} GiB was imported in ${((performance.now() - startedAt) / 1_000).toFixed(0)} s (aim: under 150 MB in both).\n`,
+  );
+  await ended(server);
+}
+
+async function ended(server: BacklotServer): Promise<void> {
+  const exited = new Promise((resolve) => server.process.once('exit', resolve));
+  server.process.kill('SIGTERM');
+  await exited;
+}
+
+async function glance(): Promise<void> {
+  report('## OpenStack Glance\n');
+  if (!(await isUp(`${flags.glance}/v2/schemas/image`))) {
+    report(
+      `None was running at ${flags.glance}, so it was not measured. \`--glance URL\` names one without authentication.\n`,
+    );
+    return;
+  }
+  const result = await measureGlance(flags.glance, load);
+  report(
+    `Requests a second at ${flags.glance}: ${result.map(([name, rate]) => `${name} ${rate.toFixed(0)}`).join(', ')}.\n`,
+  );
+}
+
+function machine(): string {
+  const [first] = cpus();
+  return `${cpus().length} × ${first?.model.trim() ?? 'unknown'}, Node ${process.versions.node}; server and load pinned to a core each`;
+}
+
+const HEADER = '<!-- Written by `npm run bench`, down to "Notes". -->\n# Benchmarks\n';
+const NOTES = '\n## Notes\n';
+
+/** What was measured replaces what was measured before; the notes are kept. */
+function writeDocument(): void {
+  const file = 'docs/benchmarks.md';
+  let notes = '';
+  try {
+    notes = readFileSync(file, 'utf8').split(NOTES)[1] ?? '';
+  } catch {
+    // The first run has no notes yet.
+  }
+  writeFileSync(
+    file,
+    `${HEADER}\nOne run of \`npm run bench\` on ${machine()}.\n\n${lines.join('\n').trim()}\n${NOTES}${notes}`,
+  );
 }
 
 async function main(): Promise<void> {
-  const dataDir = join(directory, 'data');
-  const profiling = flags.profile ? ['--cpu-prof', '--cpu-prof-dir=.bench-profile'] : [];
-  const server = start([...profiling, 'src/main.ts', 'serve'], {
-    BACKLOT_DATA_DIR: dataDir,
-    BACKLOT_PORT: String(PORT),
-    BACKLOT_QUOTA_STREAMING_IMAGES: '10000000',
-    BACKLOT_LOG_LEVEL: 'warn',
-  });
-  const bareServer = start(['test/bench/bare.ts', String(BARE_PORT)]);
-  await untilUp(`http://127.0.0.1:${PORT}/readyz`);
-  await untilUp(`http://127.0.0.1:${BARE_PORT}/`);
-  const text = readFileSync(join(dataDir, 'credentials'), 'utf8');
-  const value = (name: string) => new RegExp(`${name} = (.*)`).exec(text)![1]!;
-  const credentials = { accessKeyId: value('aws_access_key_id'), secretAccessKey: value('aws_secret_access_key') };
-  const host = `127.0.0.1:${PORT}`;
-  const send = async (request: LoadRequest): Promise<string> => {
-    const raw = signer(host, REGION, credentials)(request);
-    const [head, body] = raw.split('\r\n\r\n') as [string, string];
-    const headers = Object.fromEntries(
-      head.split('\r\n').slice(1).map((line) => [line.slice(0, line.indexOf(':')), line.slice(line.indexOf(':') + 2)]),
-    );
-    delete headers.host;
-    const response = await fetch(`http://${host}${request.path}${request.query ? `?${request.query}` : ''}`, {
-      method: request.method,
-      headers,
-      ...(body && { body }),
-    });
-    if (!response.ok) throw new Error(`${request.method} ${request.path}: ${response.status} ${await response.text()}`);
-    return response.text();
-  };
-  const role = 'arn:aws:iam::000000000000:role/x';
-  const made = await send({
-    method: 'POST',
-    path: '/2020-08-01/studios',
-    body: JSON.stringify({ studioName: 'bench', displayName: 'Bench', adminRoleArn: role, userRoleArn: role }),
-  });
-  const studioId = (JSON.parse(made) as { studio: { studioId: string } }).studio.studioId;
-  const ids = await seed(dataDir, studioId, Number(flags.images));
-  const base = `/2020-08-01/studios/${encodeURIComponent(studioId)}/streaming-images`;
-  for (;;) {
-    const { studio } = JSON.parse(await send({ method: 'GET', path: `/2020-08-01/studios/${encodeURIComponent(studioId)}` }));
-    if (studio.state === 'READY') break;
-    await delay(50);
-  }
-  let serial = 0;
-  const some = (count: number, make: (id: string) => LoadRequest) => {
-    const sign = signer(host, REGION, credentials);
-    return Array.from({ length: count }, () => sign(make(ids[(serial++ * 7919) % ids.length]!)));
-  };
-  const patch = (id: string): LoadRequest => ({
-    method: 'PATCH',
-    path: `${base}/${id}`,
-    body: JSON.stringify({ name: `Workstation ${serial}`, description: 'Houdini 20.5, Nuke 15 and Maya 2025 on Rocky Linux 9, with the plugins and licences of the show' }),
-  });
-  const cases: Record<string, () => string[]> = {
-    GET: () => some(2_000, (id) => ({ method: 'GET', path: `${base}/${id}` })),
-    'LIST 100': () => some(200, () => ({ method: 'GET', path: base })),
-    UPDATE: () => some(4_000, patch),
-    'UPDATE with token': () => some(seconds * 20_000, (id) => ({ ...patch(id), clientToken: randomUUID() })),
-  };
-  const load = { directory, connections, seconds, core: LOAD_CORE };
-  for (const [name, make] of Object.entries(cases)) {
-    if (flags.only && !name.startsWith(flags.only)) continue;
-    const first: LoadRequest = name === 'LIST 100' ? { method: 'GET', path: base } : { method: 'GET', path: `${base}/${ids[0]}` };
-    await fetch(`http://127.0.0.1:${BARE_PORT}/set`, { method: 'POST', body: await send(first) });
-    const ours: (Measured & { cpu: number })[] = [];
-    const bare: (Measured & { cpu: number })[] = [];
-    await burst(`http://${host}`, make(), { ...load, seconds: 1 });
-    for (let round = 0; round < rounds; round += 1) {
-      const requests = make();
-      const timed = async (url: string, pid: number) => {
-        const before = cpuMicros(pid);
-        const measured = await burst(url, requests, load);
-        return { ...measured, cpu: (cpuMicros(pid) - before) / (measured.perSecond * seconds) };
-      };
-      bare.push(await timed(`http://127.0.0.1:${BARE_PORT}`, bareServer.pid!));
-      ours.push(await timed(`http://${host}`, server.pid!));
+  try {
+    execFileSync('wrk', ['--version'], { stdio: 'ignore' });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') {
+      process.stderr.write(`The bench drives servers with wrk: apt-get install wrk\n${USAGE}\n`);
+      process.exitCode = 1;
+      return;
     }
-    const ratio = median(ours.map(({ perSecond }, index) => perSecond / bare[index]!.perSecond));
-    const show = (measured: (Measured & { cpu: number })[]) =>
-      `${median(measured.map(({ perSecond }) => perSecond)).toFixed(0)}/s p50 ${median(measured.map(({ medianMs }) => medianMs)).toFixed(2)} p99 ${median(measured.map(({ p99Ms }) => p99Ms)).toFixed(2)} ms, CPU ${median(measured.map(({ cpu }) => cpu)).toFixed(0)} µs`;
-    process.stdout.write(`${name.padEnd(18)} ratio ${ratio.toFixed(2)}  ours ${show(ours)}  bare ${show(bare)}\n`);
   }
+  const wanted = (name: string) => flags.only === '' || flags.only === name;
+  const bare = await startBare(18_643);
+  if (wanted('throughput')) await throughput(bare);
+  bare.process.kill('SIGTERM');
+  if (wanted('scale')) await scale();
+  if (wanted('start')) await startUp();
+  if (wanted('memory')) await memory();
+  if (wanted('glance')) await glance();
+  if (flags.only === '') writeDocument();
 }
 
 try {
   await main();
 } finally {
-  for (const child of children) child.kill('SIGTERM');
-  await delay(500);
+  stopAll();
   rmSync(directory, { recursive: true, force: true });
 }

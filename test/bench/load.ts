@@ -98,15 +98,33 @@ end
 export async function burst(
   url: string,
   requests: readonly string[],
-  options: { readonly directory: string; readonly connections: number; readonly seconds: number; readonly core: string },
+  options: {
+    readonly directory: string;
+    readonly connections: number;
+    readonly seconds: number;
+    readonly core: string;
+  },
 ): Promise<Measured> {
   const script = join(options.directory, 'load.lua');
   const list = join(options.directory, 'requests.txt');
   writeFileSync(script, SCRIPT);
   writeFileSync(list, requests.map((text) => text.replaceAll('\r', '\\r').replaceAll('\n', '\\n')).join('\n'));
-  const args = ['-c', options.core, 'wrk', '-t1', `-c${options.connections}`, `-d${options.seconds}s`, '-s', script, url];
+  const args = [
+    '-c',
+    options.core,
+    'wrk',
+    '-t1',
+    `-c${options.connections}`,
+    `-d${options.seconds}s`,
+    '-s',
+    script,
+    url,
+  ];
   const { stderr } = await run('taskset', args, { env: { ...process.env, BENCH_REQUESTS: list } });
-  const result = JSON.parse(stderr.trim().split('\n').at(-1)!) as Record<'requests' | 'us' | 'p50' | 'p99' | 'failed' | 'errors', number>;
+  const result = JSON.parse(stderr.trim().split('\n').at(-1)!) as Record<
+    'requests' | 'us' | 'p50' | 'p99' | 'failed' | 'errors',
+    number
+  >;
   if (result.failed + result.errors > 0) throw new Error(`${url}: ${result.failed} refused, ${result.errors} broken`);
   return { perSecond: (result.requests / result.us) * 1e6, medianMs: result.p50 / 1000, p99Ms: result.p99 / 1000 };
 }

@@ -36,6 +36,8 @@ interface Sight {
   readonly cmdline: string;
   readonly environ: string;
   readonly files: Map<string, string>;
+  /** Named files with the passphrase in them. */
+  readonly passphraseIn: readonly string[];
 }
 
 /** Who the service is: how its process is started, as whom its tool then runs, and what is left of that tool's rights. */
@@ -75,6 +77,7 @@ describe('the tool of a service that is', { concurrency: true }, () => {
       );
       assert.ok(!sight.cmdline.includes(directory), sight.cmdline);
       for (const text of [sight.cmdline, sight.environ]) assert.ok(!text.includes(PASSPHRASE));
+      assert.deepEqual(sight.passphraseIn, []);
       const [source, target, secret] = ['3', '4', '5'].map((descriptor) => sight.files.get(descriptor)!);
       assert.equal(source, join(directory, 'machine', 'ami-1', 'disk'));
       assert.match(target!, /\/staging\/copy\.[0-9a-f]{16}\/disk\.qcow2$/);
@@ -278,8 +281,8 @@ async function lookAtTool([program, ...args]: readonly string[], directory: stri
     cmdline: procFile(tool, 'cmdline'),
     environ: procFile(tool, 'environ'),
     files: openFilesOf(tool),
+    passphraseIn: filesHolding(PASSPHRASE, '/dev/shm', directory),
   };
-  assert.deepEqual(filesHolding(PASSPHRASE, '/dev/shm', directory), []);
   process.kill(tool, 'SIGCONT');
   assert.deepEqual(await exited, [0, null]);
   assert.deepEqual(JSON.parse(output), { leftovers: [] });

@@ -34,7 +34,7 @@ import { type ImageDirectory, openImageDirectory } from '../../src/images/direct
 import { ImageFailure, type Images, type ImportRequest, type StoredImage } from '../../src/images/images.ts';
 import { type DiskFormat, DiskRefused } from '../../src/images/inspect.ts';
 import type { MachineImageFile } from '../../src/images/machine-disk.ts';
-import { KeyUnavailable } from '../../src/keys/keys.ts';
+import { type Keys, KeyUnavailable } from '../../src/keys/keys.ts';
 import { openLocalKeys } from '../../src/keys/local.ts';
 import { SimulatedImages } from '../support/simulated.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
@@ -145,409 +145,428 @@ for (const [name, open] of Object.entries(adapters)) {
   });
 }
 
-describe('the encrypted copy', () => {
-  let directory = '';
-  let images: ImageDirectory;
-  let source: MachineImageFile & { id: string };
-  let stored: StoredImage;
-  const percents: number[] = [];
-
-  before(async () => {
-    ({ directory, images, source } = await withMachineImage(join(fixtures, 'copy'), hastyClock()));
-    const onProgress = (percent: number) => percents.push(percent);
-    stored = await images.import({ ...requestOf(source, 'copy'), onProgress });
-  });
-
-  it('gives back the same disk to whoever has the passphrase', async () => {
-    const back = join(fixtures, 'back.raw');
-    await decrypt((await images.open('copy'))!, back, PASSPHRASE);
-    assert.equal(digestOf(back), digestOf(rawDisk));
-  });
-
-  it('is noise to everybody else', async () => {
-    const bytes = readFileSync((await images.open('copy'))!);
-    assert.ok(readFileSync(rawDisk).includes(MARKER));
-    assert.ok(!bytes.includes(MARKER.slice(0, 16)));
-    assert.ok(!bytes.includes(PASSPHRASE));
-    assert.ok(!bytes.includes(directory));
-    const wrong = decrypt(
-      (await images.open('copy'))!,
-      join(fixtures, 'wrong.raw'),
-      randomBytes(32).toString('base64'),
-    );
-    await assert.rejects(wrong, /Invalid password/);
-  });
-
-  it('is described as it is', async () => {
-    const path = (await images.open('copy'))!;
-    assert.equal(stored.sha256, digestOf(path));
-    assert.equal(stored.sizeBytes, statSync(path).size);
-    assert.equal(stored.virtualSizeBytes, 8 * MEBIBYTE);
-    const { stdout } = await run('qemu-img', ['info', '--output=json', path]);
-    const info = JSON.parse(stdout);
-    assert.equal(info.encrypted, true);
-    assert.equal(info['format-specific'].data.encrypt.format, 'luks');
-    assert.equal(info['backing-filename'], undefined);
-  });
-
-  it('keeps the holes of its source', () => {
-    assert.ok(stored.sizeBytes < 7 * MEBIBYTE, `${stored.sizeBytes} bytes`);
-  });
-
-  it('came about with a progress that only ever grew', () => {
-    assert.ok(percents.length > 10);
-    assert.equal(percents[0], 0);
-    assert.equal(percents.at(-1), 100);
-    assert.deepEqual(
-      percents,
-      percents.toSorted((a, b) => a - b),
-    );
-    assert.ok(percents.every(Number.isInteger));
-  });
-
-  it('and everything beside it is for its owner alone', () => {
-    const names = readdirSync(directory, { recursive: true, encoding: 'utf8' });
-    assert.deepEqual(names.toSorted(), [
-      'machine',
-      `machine/${source.id}`,
-      `machine/${source.id}/disk`,
-      'staging',
-      'streaming',
-      'streaming/copy',
-      'streaming/copy/disk.qcow2',
-      'streaming/copy/manifest.json',
-    ]);
-    for (const path of ['', ...names].map((name) => join(directory, name))) {
-      const { mode, uid, gid } = statSync(path);
-      assert.equal(mode & 0o777, statSync(path).isDirectory() ? 0o700 : 0o600, path);
-      assert.deepEqual([uid, gid], [process.getuid!(), process.getgid!()], path);
-    }
-  });
-
-  it('that is not whole any more is none, and is made again', async () => {
-    const path = (await images.open('copy'))!;
-    truncateSync(path, 1_000);
-    assert.equal(await images.open('copy'), undefined);
-    const again = await images.import(requestOf(source, 'copy'));
-    assert.equal(again.sha256, digestOf(path));
-    writeFileSync(join(path, '..', 'manifest.json'), '{"form');
-    assert.equal(await images.open('copy'), undefined);
-    await images.remove('copy');
-    assert.deepEqual(staged(directory), []);
-  });
-});
-
-describe('an import', { concurrency: 2 }, () => {
-  it('takes every format there is, all at once', async (t) => {
-    const directory = temporaryDirectory(t);
-    const images = openImageDirectory({ directory, diskReserveBytes: 0, clock: systemClock });
-    const one = async (format: DiskFormat): Promise<void> => {
-      const file = join(directory, `disk.${format}`);
-      await run('qemu-img', ['convert', '-f', 'raw', '-O', format, rawDisk, file]);
-      const brought = await images.importMachineImage({ id: `ami-${format}`, file });
-      assert.equal(brought.format, format);
-      assert.equal(brought.virtualSizeBytes, 8 * MEBIBYTE);
-      assert.equal(brought.sha256, digestOf(file));
-      await images.import(requestOf({ ...brought, id: `ami-${format}` }, format));
-      await decrypt((await images.open(format))!, `${file}.back`, PASSPHRASE);
-      assert.equal(digestOf(`${file}.back`), digestOf(rawDisk), format);
-    };
-    await Promise.all((['qcow2', 'vmdk', 'vhdx', 'vdi'] as const).map(one));
-    assert.equal((await images.list()).length, 4);
-    assert.deepEqual(staged(directory), []);
-  });
-
-  it('run twice at once ends as one', async (t) => {
-    const { directory, images, source } = await withMachineImage(temporaryDirectory(t));
-    const [first, second] = await Promise.all([
-      images.import(requestOf(source, 'copy')),
-      images.import(requestOf(source, 'copy')),
-    ]);
-    assert.deepEqual(first, second);
-    assert.equal(first.sha256, digestOf((await images.open('copy'))!));
-    assert.deepEqual(staged(directory), []);
-    const { mode, gid } = statSync(join(directory, 'machine', source.id, 'disk'));
-    assert.deepEqual([mode & 0o777, gid], [0o600, process.getgid!()]);
-  });
-
-  it('is lost with its key', async (t) => {
-    const { directory, images, source } = await withMachineImage(temporaryDirectory(t));
-    const local = { region: 'us-west-2', accountId: '123456789012', clock: systemClock };
-    const keys = await openLocalKeys({ directory: join(directory, 'keys'), ...local });
-    await keys.generate('copy', undefined);
-    const passphrase = await keys.unseal('copy');
-    await images.import({ ...requestOf(source, 'copy'), passphrase });
-    await decrypt((await images.open('copy'))!, join(directory, 'back.raw'), passphrase.toString());
-    await keys.destroy('copy');
-    await assert.rejects(keys.unseal('copy'), KeyUnavailable);
-    await keys.generate('copy', undefined);
-    const anew = (await keys.unseal('copy')).toString();
-    await assert.rejects(decrypt((await images.open('copy'))!, join(directory, 'again.raw'), anew), /Invalid password/);
-  });
-
-  it('stops at once when it is told to, at any point, and leaves nothing', async (t) => {
-    const { directory, images, source } = await withMachineImage(temporaryDirectory(t), hastyClock());
-    for (const percent of [0, 10, 20, 60, 90]) {
-      const stop = new AbortController();
-      const onProgress = (done: number) => {
-        if (done >= percent) stop.abort(new Error(`stopped at ${percent}`));
-      };
-      const stopped = images.import({ ...requestOf(source, 'copy'), onProgress, signal: stop.signal });
-      await assert.rejects(stopped, new RegExp(`stopped at ${percent}`));
-      assert.deepEqual(staged(directory), [], `at ${percent}`);
-      assert.deepEqual(toolsHolding(directory), [], `at ${percent}`);
-      assert.deepEqual(await images.list(), []);
-    }
-  });
-
-  it('ends with its listener, when that fails', async (t) => {
-    const { directory, images, source } = await withMachineImage(temporaryDirectory(t), hastyClock());
-    const onProgress = (percent: number) => {
-      if (percent > 10) throw new Error('the listener failed');
-    };
-    await assert.rejects(images.import({ ...requestOf(source, 'copy'), onProgress }), /the listener failed/);
-    assert.deepEqual(staged(directory), []);
-  });
-
-  it('loses to a removal that comes while it runs', async (t) => {
-    const { directory, images, source } = await withMachineImage(temporaryDirectory(t));
-    const importing = images.import(requestOf(source, 'copy'));
-    const outcome = assert.rejects(importing, isFailure('TOOL_FAILED', true));
-    await until('the tool runs', () => toolsHolding(directory).length > 0);
-    await images.remove('copy');
-    await outcome;
-    assert.deepEqual(staged(directory), []);
-    assert.deepEqual(await images.list(), []);
-  });
-
-  it('may be tried again when somebody killed its tool', async (t) => {
-    const { directory, images, source } = await withMachineImage(temporaryDirectory(t));
-    const outcome = assert.rejects(images.import(requestOf(source, 'copy')), isFailure('TOOL_FAILED', true));
-    const [tool] = await until('the tool runs', () => orNone(toolsHolding(directory)));
-    process.kill(tool!, 'SIGKILL');
-    await outcome;
-    assert.deepEqual(staged(directory), []);
-  });
-
-  it('names no path when its tool is missing or fails', async (t) => {
-    const { directory, source } = await withMachineImage(temporaryDirectory(t));
-    const cases = [
-      { qemuImg: join(directory, 'absent', 'qemu-img'), code: 'TOOL_MISSING', says: /lacks .*qemu-img .*qemu-utils/ },
-      { qemuImg: '/bin/false', code: 'TOOL_FAILED', says: /could not be converted/ },
-      // Forgets to encrypt: it writes nothing at all.
-      { qemuImg: '/bin/true', code: 'TOOL_FAILED', says: /could not be encrypted/ },
-    ];
-    for (const { qemuImg, code, says } of cases) {
-      const images = openImageDirectory({ directory, diskReserveBytes: 0, clock: systemClock, qemuImg });
-      await assert.rejects(images.import(requestOf(source, 'copy')), (error: unknown) => {
-        assert.ok(error instanceof ImageFailure);
-        assert.equal(error.code, code);
-        assert.equal(error.retryable, false);
-        assert.match(error.message, says);
-        assert.ok(!error.message.includes('/'), error.message);
-        assert.ok(error.inward);
-        return true;
-      });
-      assert.deepEqual(staged(directory), []);
-    }
-  });
-
-  it('refuses a source whose bytes or format have changed', async (t) => {
-    const { directory, images, source } = await withMachineImage(temporaryDirectory(t));
-    const otherFormat = images.import(requestOf({ ...source, format: 'qcow2' }, 'copy'));
-    await assert.rejects(otherFormat, isFailure('SOURCE_CORRUPT', false));
-    const disk = join(directory, 'machine', source.id, 'disk');
-    const bytes = readFileSync(disk);
-    bytes[5 * MEBIBYTE] = bytes[5 * MEBIBYTE]! ^ 1;
-    writeFileSync(disk, bytes);
-    await assert.rejects(images.import(requestOf(source, 'copy')), isFailure('SOURCE_CORRUPT', false));
-    // One that was swapped together with its digest is looked at again before any tool sees it.
-    await run('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', '/etc/passwd', '-F', 'raw', disk, '1M']);
-    const swapped = images.import(requestOf({ ...source, sha256: digestOf(disk), format: 'qcow2' }, 'copy'));
-    await assert.rejects(swapped, isFailure('SOURCE_CORRUPT', false));
-    rmSync(disk);
-    symlinkSync('/etc/passwd', disk);
-    await assert.rejects(images.import(requestOf(source, 'copy')), ImageFailure);
-    assert.deepEqual(staged(directory), []);
-  });
-
-  it('never makes a path of an id', async (t) => {
-    const { images, source } = await withMachineImage(temporaryDirectory(t));
-    for (const id of ['', '.', '..', '../machine', 'a/b', 'a.b', 'x'.repeat(65)]) {
-      await assert.rejects(images.import(requestOf(source, id)), /an id must be/, id);
-      await assert.rejects(images.import(requestOf({ ...source, id }, 'copy')), /an id must be/, id);
-      await assert.rejects(images.open(id), /an id must be/, id);
-      await assert.rejects(images.remove(id), /an id must be/, id);
-      await assert.rejects(images.importMachineImage({ id, file: rawDisk }), /an id must be/, id);
-      await assert.rejects(images.removeMachineImage(id), /an id must be/, id);
-    }
-  });
-});
-
-describe('a machine image', () => {
-  it('is the file that was given, holes and all, even through a symbolic link', async (t) => {
-    const directory = temporaryDirectory(t);
-    const link = join(directory, 'link.raw');
-    symlinkSync(rawDisk, link);
-    const images = openImageDirectory({ directory, diskReserveBytes: 0, clock: hastyClock() });
+// Most of the time goes into qemu-img's setting up of a key, on one core each.
+describe('the directory', { concurrency: 3 }, () => {
+  describe('the encrypted copy', { concurrency: 1 }, () => {
+    let directory = '';
+    let images: ImageDirectory;
+    let source: MachineImageFile & { id: string };
+    let stored: StoredImage;
+    let keys: Keys;
+    let passphrase = '';
     const percents: number[] = [];
-    const brought = await images.importMachineImage({
-      id: 'ami-1',
-      file: link,
-      onProgress: (done) => percents.push(done),
+
+    before(async () => {
+      ({ directory, images, source } = await withMachineImage(join(fixtures, 'copy'), hastyClock()));
+      const installation = { region: 'us-west-2', accountId: '123456789012', clock: systemClock };
+      keys = await openLocalKeys({ directory: join(fixtures, 'keys'), ...installation });
+      await keys.generate('copy', undefined);
+      const unsealed = await keys.unseal('copy');
+      passphrase = unsealed.toString();
+      const onProgress = (percent: number) => percents.push(percent);
+      stored = await images.import({ ...requestOf(source, 'copy'), passphrase: unsealed, onProgress });
     });
-    const disk = join(directory, 'machine', 'ami-1', 'disk');
-    const { size } = statSync(rawDisk);
-    assert.deepEqual(brought, { format: 'raw', sizeBytes: size, virtualSizeBytes: size, sha256: digestOf(rawDisk) });
-    assert.equal(digestOf(disk), digestOf(rawDisk));
-    assert.ok(statSync(disk).blocks * 512 < 5 * MEBIBYTE);
-    assert.equal(percents.at(-1), 100);
-    assert.deepEqual(
-      percents,
-      percents.toSorted((a, b) => a - b),
-    );
-    const again = images.importMachineImage({ id: 'ami-1', file: rawDisk });
-    await assert.rejects(again, isFailure('ALREADY_EXISTS', false));
-    await images.removeMachineImage('ami-1');
-    await images.removeMachineImage('ami-1');
-    assert.deepEqual(readdirSync(join(directory, 'machine')), []);
-    assert.deepEqual(staged(directory), []);
-  });
 
-  it('is refused when it is no whole disk of its own, and nothing stays', async (t) => {
-    const directory = temporaryDirectory(t);
-    const images = openImageDirectory({ directory, diskReserveBytes: 0, clock: systemClock });
-    const overlay = join(directory, 'overlay.qcow2');
-    await run('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', rawDisk, '-F', 'raw', overlay]);
-    const pipe = join(directory, 'pipe');
-    await run('mkfifo', [pipe]);
-    const cases = [
-      { file: overlay, refusal: isRefusal('BACKING_FILE') },
-      { file: rawDisk, nameHint: 'disk.qcow2', refusal: isRefusal('FORMAT_MISMATCH') },
-      { file: pipe, refusal: isRefusal('NOT_A_FILE') },
-      { file: directory, refusal: isRefusal('NOT_A_FILE') },
-      { file: '/dev/zero', refusal: isRefusal('NOT_A_FILE') },
-      { file: join(directory, 'absent'), refusal: isFailure('SOURCE_MISSING', false) },
-    ];
-    for (const { refusal, ...request } of cases) {
-      await assert.rejects(images.importMachineImage({ id: 'ami-1', ...request }), refusal, request.file);
-      assert.deepEqual(staged(directory), []);
-      assert.deepEqual(readdirSync(join(directory, 'machine')), []);
-    }
-  });
+    it('gives back the same disk to whoever has the passphrase', async () => {
+      const back = join(fixtures, 'back.raw');
+      await decrypt((await images.open('copy'))!, back, passphrase);
+      assert.equal(digestOf(back), digestOf(rawDisk));
+    });
 
-  it('that changes while it is copied is refused, and a copy that is stopped leaves nothing', async (t) => {
-    const directory = temporaryDirectory(t);
-    const images = openImageDirectory({ directory, diskReserveBytes: 0, clock: hastyClock() });
-    const file = join(directory, 'disk.raw');
-    const stop = new AbortController();
-    const meddlings: readonly [(percent: number) => void, RegExp][] = [
-      [() => appendFileSync(file, Buffer.alloc(512)), /grew while it was copied/],
-      [(percent) => percent > 50 && truncateSync(file, 5 * MEBIBYTE), /shrank while it was copied/],
-      [(percent) => percent > 50 && stop.abort(new Error('enough')), /enough/],
-    ];
-    for (const [onProgress, says] of meddlings) {
-      copyFileSync(rawDisk, file);
-      const bringing = images.importMachineImage({ id: 'ami-1', file, onProgress, signal: stop.signal });
-      await assert.rejects(bringing, says);
-      assert.deepEqual(staged(directory), []);
-      assert.deepEqual(readdirSync(join(directory, 'machine')), []);
-    }
-  });
-});
+    it('is noise to everybody else', async () => {
+      const bytes = readFileSync((await images.open('copy'))!);
+      assert.ok(readFileSync(rawDisk).includes(MARKER));
+      assert.ok(!bytes.includes(MARKER.slice(0, 16)));
+      assert.ok(!bytes.includes(passphrase));
+      assert.ok(!bytes.includes(directory));
+      const wrong = decrypt(
+        (await images.open('copy'))!,
+        join(fixtures, 'wrong.raw'),
+        randomBytes(32).toString('base64'),
+      );
+      await assert.rejects(wrong, /Invalid password/);
+    });
 
-describe('a directory that was left in a hurry', { concurrency: 2 }, () => {
-  it('is swept of what is old, and of nothing else', async (t) => {
-    const now = Date.now();
-    const { directory, images, source } = await withMachineImage(temporaryDirectory(t), { now: () => now });
-    const leave = (name: string, ageMs: number): void => {
-      const path = join(directory, 'staging', name);
-      mkdirSync(path);
-      writeFileSync(join(path, 'disk.qcow2'), 'half of it');
-      for (const file of [join(path, 'disk.qcow2'), path]) utimesSync(file, now / 1000, (now - ageMs) / 1000);
-    };
-    leave('old.0123456789abcdef', 7_200_000);
-    leave('written-lately.0123456789abcdef', 7_200_000);
-    utimesSync(join(directory, 'staging', 'written-lately.0123456789abcdef', 'disk.qcow2'), now / 1000, now / 1000);
-    leave('young.0123456789abcdef', 60_000);
-    assert.equal(await images.sweep({ olderThanMs: 3_600_000 }), 1);
-    assert.deepEqual(staged(directory), ['written-lately.0123456789abcdef', 'young.0123456789abcdef']);
-    await images.remove('young');
-    await images.remove('written-lately');
-    assert.deepEqual(staged(directory), []);
-    const stop = new AbortController();
-    const stopped = assert.rejects(images.import({ ...requestOf(source, 'copy'), signal: stop.signal }), /enough/);
-    await until('it works in staging', () => staged(directory).length === 1);
-    assert.equal(await images.sweep({ olderThanMs: -3_600_000 }), 0);
-    stop.abort(new Error('enough'));
-    await stopped;
-  });
+    it('is lost with its key, even to a new one of the same id', async () => {
+      await keys.destroy('copy');
+      await assert.rejects(keys.unseal('copy'), KeyUnavailable);
+      await keys.generate('copy', undefined);
+      const anew = (await keys.unseal('copy')).toString();
+      await assert.rejects(decrypt((await images.open('copy'))!, join(fixtures, 'anew.raw'), anew), /Invalid password/);
+    });
 
-  it('comes to the same end wherever the service was killed', async (t) => {
-    const { directory, images, source } = await withMachineImage(temporaryDirectory(t));
-    const task = importTask(directory, source);
-    for (const dieAtPercent of [10, 20, 60, 100]) {
-      const { signal } = await runChild({ ...task, dieAtPercent });
-      assert.equal(signal, 'SIGKILL', `at ${dieAtPercent}`);
-      await until('no tool is left', () => toolsHolding(directory).length === 0, 5_000);
-      assert.deepEqual(await images.list(), []);
+    it('is described as it is', async () => {
+      const path = (await images.open('copy'))!;
+      assert.equal(stored.sha256, digestOf(path));
+      assert.equal(stored.sizeBytes, statSync(path).size);
+      assert.equal(stored.virtualSizeBytes, 8 * MEBIBYTE);
+      const { stdout } = await run('qemu-img', ['info', '--output=json', path]);
+      const info = JSON.parse(stdout);
+      assert.equal(info.encrypted, true);
+      assert.equal(info['format-specific'].data.encrypt.format, 'luks');
+      assert.equal(info['backing-filename'], undefined);
+    });
+
+    it('keeps the holes of its source', () => {
+      assert.ok(stored.sizeBytes < 7 * MEBIBYTE, `${stored.sizeBytes} bytes`);
+    });
+
+    it('came about with a progress that only ever grew', () => {
+      assert.ok(percents.length > 10);
+      assert.equal(percents[0], 0);
+      assert.equal(percents.at(-1), 100);
+      assert.deepEqual(
+        percents,
+        percents.toSorted((a, b) => a - b),
+      );
+      assert.ok(percents.every(Number.isInteger));
+    });
+
+    it('and everything beside it is for its owner alone', () => {
+      const names = readdirSync(directory, { recursive: true, encoding: 'utf8' });
+      assert.deepEqual(names.toSorted(), [
+        'machine',
+        `machine/${source.id}`,
+        `machine/${source.id}/disk`,
+        'staging',
+        'streaming',
+        'streaming/copy',
+        'streaming/copy/disk.qcow2',
+        'streaming/copy/manifest.json',
+      ]);
+      for (const path of ['', ...names].map((name) => join(directory, name))) {
+        const { mode, uid, gid } = statSync(path);
+        assert.equal(mode & 0o777, statSync(path).isDirectory() ? 0o700 : 0o600, path);
+        assert.deepEqual([uid, gid], [process.getuid!(), process.getgid!()], path);
+      }
+    });
+
+    it('that is not whole any more is none, and is made again', async () => {
+      const path = (await images.open('copy'))!;
+      truncateSync(path, 1_000);
       assert.equal(await images.open('copy'), undefined);
-      // At most what the last run left: each run clears up after those before it.
-      assert.ok(staged(directory).length <= 1);
-    }
-    const stored = await images.import(requestOf(source, 'copy'));
-    assert.equal(stored.sha256, digestOf((await images.open('copy'))!));
-    await decrypt((await images.open('copy'))!, join(fixtures, 'survivor.raw'), PASSPHRASE);
-    assert.equal(digestOf(join(fixtures, 'survivor.raw')), digestOf(rawDisk));
-    assert.deepEqual(staged(directory), []);
-    assert.equal(statSync(join(directory, 'machine', source.id, 'disk')).mode & 0o777, 0o600);
+      const again = await images.import(requestOf(source, 'copy'));
+      assert.equal(again.sha256, digestOf(path));
+      writeFileSync(join(path, '..', 'manifest.json'), '{"form');
+      assert.equal(await images.open('copy'), undefined);
+      await images.remove('copy');
+      assert.deepEqual(staged(directory), []);
+    });
   });
 
-  it('loses the tool with the service, in the middle of its work', async (t) => {
-    const { directory, source } = await withMachineImage(temporaryDirectory(t));
-    const child = startChild(importTask(directory, source));
-    const [tool] = await until('the tool runs', () => orNone(toolsOf(child.pid!)));
-    // It cannot have ended by itself.
-    process.kill(tool!, 'SIGSTOP');
-    const exited = once(child, 'exit');
-    child.kill('SIGKILL');
-    await exited;
-    await until('no tool is left', () => toolsHolding(directory).length === 0, 5_000);
-  });
-});
+  describe('an import', () => {
+    it('takes every format there is, all at once', async (t) => {
+      const directory = temporaryDirectory(t);
+      const images = openImageDirectory({ directory, diskReserveBytes: 0, clock: systemClock });
+      const one = async (format: DiskFormat): Promise<void> => {
+        const file = join(directory, `disk.${format}`);
+        await run('qemu-img', ['convert', '-f', 'raw', '-O', format, rawDisk, file]);
+        const brought = await images.importMachineImage({ id: `ami-${format}`, file });
+        assert.equal(brought.format, format);
+        assert.equal(brought.virtualSizeBytes, 8 * MEBIBYTE);
+        assert.equal(brought.sha256, digestOf(file));
+        await images.import(requestOf({ ...brought, id: `ami-${format}` }, format));
+        await decrypt((await images.open(format))!, `${file}.back`, PASSPHRASE);
+        assert.equal(digestOf(`${file}.back`), digestOf(rawDisk), format);
+      };
+      await Promise.all((['qcow2', 'vmdk', 'vhdx', 'vdi'] as const).map(one));
+      assert.equal((await images.list()).length, 4);
+      assert.deepEqual(staged(directory), []);
+    });
 
-describe('a full disk', { concurrency: 2 }, () => {
-  it('is refused before anything is written', async (t) => {
-    const { directory, source } = await withMachineImage(temporaryDirectory(t));
-    const images = openImageDirectory({ directory, diskReserveBytes: 2 ** 52, clock: systemClock });
-    await assert.rejects(images.import(requestOf(source, 'copy')), isFailure('NO_SPACE', false));
-    await assert.rejects(images.importMachineImage({ id: 'ami-2', file: rawDisk }), isFailure('NO_SPACE', false));
-    assert.deepEqual(staged(directory), []);
+    it('run twice at once ends as one', async (t) => {
+      const { directory, images, source } = await withMachineImage(temporaryDirectory(t));
+      const [first, second] = await Promise.all([
+        images.import(requestOf(source, 'copy')),
+        images.import(requestOf(source, 'copy')),
+      ]);
+      assert.deepEqual(first, second);
+      assert.equal(first.sha256, digestOf((await images.open('copy'))!));
+      assert.deepEqual(staged(directory), []);
+      const { mode, gid } = statSync(join(directory, 'machine', source.id, 'disk'));
+      assert.deepEqual([mode & 0o777, gid], [0o600, process.getgid!()]);
+    });
+
+    it('stops at once when it is told to, at any point, and leaves nothing', async (t) => {
+      const { directory, images, source } = await withMachineImage(temporaryDirectory(t), hastyClock());
+      for (const percent of [0, 10, 20, 90]) {
+        const stop = new AbortController();
+        const onProgress = (done: number) => {
+          if (done >= percent) stop.abort(new Error(`stopped at ${percent}`));
+        };
+        const stopped = images.import({ ...requestOf(source, 'copy'), onProgress, signal: stop.signal });
+        await assert.rejects(stopped, new RegExp(`stopped at ${percent}`));
+        assert.deepEqual(staged(directory), [], `at ${percent}`);
+        assert.deepEqual(toolsHolding(directory), [], `at ${percent}`);
+        assert.deepEqual(await images.list(), []);
+      }
+    });
+
+    it('stops at once while its tool runs', async (t) => {
+      const { directory, images, source } = await withMachineImage(temporaryDirectory(t));
+      const stop = new AbortController();
+      const stopped = assert.rejects(images.import({ ...requestOf(source, 'copy'), signal: stop.signal }), /enough/);
+      await until('the tool runs', () => toolsHolding(directory).length > 0);
+      stop.abort(new Error('enough'));
+      await stopped;
+      assert.deepEqual(toolsHolding(directory), []);
+      assert.deepEqual(staged(directory), []);
+    });
+
+    it('ends with its listener, when that fails', async (t) => {
+      const { directory, images, source } = await withMachineImage(temporaryDirectory(t), hastyClock());
+      const onProgress = (percent: number) => {
+        if (percent > 10) throw new Error('the listener failed');
+      };
+      await assert.rejects(images.import({ ...requestOf(source, 'copy'), onProgress }), /the listener failed/);
+      assert.deepEqual(staged(directory), []);
+    });
+
+    it('loses to a removal that comes while it runs', async (t) => {
+      const { directory, images, source } = await withMachineImage(temporaryDirectory(t));
+      const importing = images.import(requestOf(source, 'copy'));
+      const outcome = assert.rejects(importing, isFailure('TOOL_FAILED', true));
+      await until('the tool runs', () => toolsHolding(directory).length > 0);
+      await images.remove('copy');
+      await outcome;
+      assert.deepEqual(staged(directory), []);
+      assert.deepEqual(await images.list(), []);
+    });
+
+    it('may be tried again when somebody killed its tool', async (t) => {
+      const { directory, images, source } = await withMachineImage(temporaryDirectory(t));
+      const outcome = assert.rejects(images.import(requestOf(source, 'copy')), isFailure('TOOL_FAILED', true));
+      const [tool] = await until('the tool runs', () => orNone(toolsHolding(directory)));
+      process.kill(tool!, 'SIGKILL');
+      await outcome;
+      assert.deepEqual(staged(directory), []);
+    });
+
+    it('names no path when its tool is missing or fails', async (t) => {
+      const { directory, source } = await withMachineImage(temporaryDirectory(t));
+      const cases = [
+        { qemuImg: join(directory, 'absent', 'qemu-img'), code: 'TOOL_MISSING', says: /lacks .*qemu-img .*qemu-utils/ },
+        { qemuImg: '/bin/false', code: 'TOOL_FAILED', says: /could not be converted/ },
+        // Forgets to encrypt: it writes nothing at all.
+        { qemuImg: '/bin/true', code: 'TOOL_FAILED', says: /could not be encrypted/ },
+      ];
+      for (const { qemuImg, code, says } of cases) {
+        const images = openImageDirectory({ directory, diskReserveBytes: 0, clock: systemClock, qemuImg });
+        await assert.rejects(images.import(requestOf(source, 'copy')), (error: unknown) => {
+          assert.ok(error instanceof ImageFailure);
+          assert.equal(error.code, code);
+          assert.equal(error.retryable, false);
+          assert.match(error.message, says);
+          assert.ok(!error.message.includes('/'), error.message);
+          assert.ok(error.inward);
+          return true;
+        });
+        assert.deepEqual(staged(directory), []);
+      }
+    });
+
+    it('refuses a source whose bytes or format have changed', async (t) => {
+      const { directory, images, source } = await withMachineImage(temporaryDirectory(t));
+      const otherFormat = images.import(requestOf({ ...source, format: 'qcow2' }, 'copy'));
+      await assert.rejects(otherFormat, isFailure('SOURCE_CORRUPT', false));
+      const disk = join(directory, 'machine', source.id, 'disk');
+      const bytes = readFileSync(disk);
+      bytes[5 * MEBIBYTE] = bytes[5 * MEBIBYTE]! ^ 1;
+      writeFileSync(disk, bytes);
+      await assert.rejects(images.import(requestOf(source, 'copy')), isFailure('SOURCE_CORRUPT', false));
+      // One that was swapped together with its digest is looked at again before any tool sees it.
+      await run('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', '/etc/passwd', '-F', 'raw', disk, '1M']);
+      const swapped = images.import(requestOf({ ...source, sha256: digestOf(disk), format: 'qcow2' }, 'copy'));
+      await assert.rejects(swapped, isFailure('SOURCE_CORRUPT', false));
+      rmSync(disk);
+      symlinkSync('/etc/passwd', disk);
+      await assert.rejects(images.import(requestOf(source, 'copy')), ImageFailure);
+      assert.deepEqual(staged(directory), []);
+    });
+
+    it('never makes a path of an id', async (t) => {
+      const { images, source } = await withMachineImage(temporaryDirectory(t));
+      for (const id of ['', '.', '..', '../machine', 'a/b', 'a.b', 'x'.repeat(65)]) {
+        await assert.rejects(images.import(requestOf(source, id)), /an id must be/, id);
+        await assert.rejects(images.import(requestOf({ ...source, id }, 'copy')), /an id must be/, id);
+        await assert.rejects(images.open(id), /an id must be/, id);
+        await assert.rejects(images.remove(id), /an id must be/, id);
+        await assert.rejects(images.importMachineImage({ id, file: rawDisk }), /an id must be/, id);
+        await assert.rejects(images.removeMachineImage(id), /an id must be/, id);
+      }
+    });
   });
 
-  it('ends the copying of a machine image', async (t) => {
-    const task = { task: 'import-machine', directory: temporaryDirectory(t), id: 'ami-1', file: rawDisk } as const;
-    const tooSmall = await runOnDisk(2, task);
-    assert.match(tooSmall.failure!.inward, /it takes \d+ bytes and \d+ may be used/);
-    const filledUp = await runOnDisk(6, { ...task, fillAtPercent: 1 });
-    assert.match(filledUp.failure!.inward, /ENOSPC|bytes are free/);
-    for (const { failure, leftovers } of [tooSmall, filledUp]) {
-      assert.equal(failure!.code, 'NO_SPACE');
-      assert.deepEqual(leftovers, []);
-    }
-    assert.deepEqual(await runOnDisk(6, task), { leftovers: [] });
+  describe('a machine image', () => {
+    it('is the file that was given, holes and all, even through a symbolic link', async (t) => {
+      const directory = temporaryDirectory(t);
+      const link = join(directory, 'link.raw');
+      symlinkSync(rawDisk, link);
+      const images = openImageDirectory({ directory, diskReserveBytes: 0, clock: hastyClock() });
+      const percents: number[] = [];
+      const brought = await images.importMachineImage({
+        id: 'ami-1',
+        file: link,
+        onProgress: (done) => percents.push(done),
+      });
+      const disk = join(directory, 'machine', 'ami-1', 'disk');
+      const { size } = statSync(rawDisk);
+      assert.deepEqual(brought, { format: 'raw', sizeBytes: size, virtualSizeBytes: size, sha256: digestOf(rawDisk) });
+      assert.equal(digestOf(disk), digestOf(rawDisk));
+      assert.ok(statSync(disk).blocks * 512 < 5 * MEBIBYTE);
+      assert.equal(percents.at(-1), 100);
+      assert.deepEqual(
+        percents,
+        percents.toSorted((a, b) => a - b),
+      );
+      const again = images.importMachineImage({ id: 'ami-1', file: rawDisk });
+      await assert.rejects(again, isFailure('ALREADY_EXISTS', false));
+      await images.removeMachineImage('ami-1');
+      await images.removeMachineImage('ami-1');
+      assert.deepEqual(readdirSync(join(directory, 'machine')), []);
+      assert.deepEqual(staged(directory), []);
+    });
+
+    it('is refused when it is no whole disk of its own, and nothing stays', async (t) => {
+      const directory = temporaryDirectory(t);
+      const images = openImageDirectory({ directory, diskReserveBytes: 0, clock: systemClock });
+      const overlay = join(directory, 'overlay.qcow2');
+      await run('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', rawDisk, '-F', 'raw', overlay]);
+      const pipe = join(directory, 'pipe');
+      await run('mkfifo', [pipe]);
+      const cases = [
+        { file: overlay, refusal: isRefusal('BACKING_FILE') },
+        { file: rawDisk, nameHint: 'disk.qcow2', refusal: isRefusal('FORMAT_MISMATCH') },
+        { file: pipe, refusal: isRefusal('NOT_A_FILE') },
+        { file: directory, refusal: isRefusal('NOT_A_FILE') },
+        { file: '/dev/zero', refusal: isRefusal('NOT_A_FILE') },
+        { file: join(directory, 'absent'), refusal: isFailure('SOURCE_MISSING', false) },
+      ];
+      for (const { refusal, ...request } of cases) {
+        await assert.rejects(images.importMachineImage({ id: 'ami-1', ...request }), refusal, request.file);
+        assert.deepEqual(staged(directory), []);
+        assert.deepEqual(readdirSync(join(directory, 'machine')), []);
+      }
+    });
+
+    it('that changes while it is copied is refused, and a copy that is stopped leaves nothing', async (t) => {
+      const directory = temporaryDirectory(t);
+      const images = openImageDirectory({ directory, diskReserveBytes: 0, clock: hastyClock() });
+      const file = join(directory, 'disk.raw');
+      const stop = new AbortController();
+      const meddlings: readonly [(percent: number) => void, RegExp][] = [
+        [() => appendFileSync(file, Buffer.alloc(512)), /grew while it was copied/],
+        [(percent) => percent > 50 && truncateSync(file, 5 * MEBIBYTE), /shrank while it was copied/],
+        [(percent) => percent > 50 && stop.abort(new Error('enough')), /enough/],
+      ];
+      for (const [onProgress, says] of meddlings) {
+        copyFileSync(rawDisk, file);
+        const bringing = images.importMachineImage({ id: 'ami-1', file, onProgress, signal: stop.signal });
+        await assert.rejects(bringing, says);
+        assert.deepEqual(staged(directory), []);
+        assert.deepEqual(readdirSync(join(directory, 'machine')), []);
+      }
+    });
   });
 
-  it('ends a conversion', async (t) => {
-    const { directory, source } = await withMachineImage(temporaryDirectory(t));
-    const task = importTask(temporaryDirectory(t), source);
-    const machine = join(directory, 'machine');
-    const tooSmall = await runOnDisk(3, task, machine);
-    const filledUp = await runOnDisk(12, { ...task, fillUnderTool: true }, machine);
-    for (const { failure, leftovers } of [tooSmall, filledUp]) {
-      assert.equal(failure!.code, 'NO_SPACE');
-      assert.deepEqual(leftovers, []);
-    }
+  describe('a directory that was left in a hurry', () => {
+    it('is swept of what is old, and of nothing else', async (t) => {
+      const now = Date.now();
+      const { directory, images, source } = await withMachineImage(temporaryDirectory(t), { now: () => now });
+      const leave = (name: string, ageMs: number): void => {
+        const path = join(directory, 'staging', name);
+        mkdirSync(path);
+        writeFileSync(join(path, 'disk.qcow2'), 'half of it');
+        for (const file of [join(path, 'disk.qcow2'), path]) utimesSync(file, now / 1000, (now - ageMs) / 1000);
+      };
+      leave('old.0123456789abcdef', 7_200_000);
+      leave('written-lately.0123456789abcdef', 7_200_000);
+      utimesSync(join(directory, 'staging', 'written-lately.0123456789abcdef', 'disk.qcow2'), now / 1000, now / 1000);
+      leave('young.0123456789abcdef', 60_000);
+      assert.equal(await images.sweep({ olderThanMs: 3_600_000, isMachineImage: async () => true }), 1);
+      assert.deepEqual(staged(directory), ['written-lately.0123456789abcdef', 'young.0123456789abcdef']);
+      await images.remove('young');
+      await images.remove('written-lately');
+      assert.deepEqual(staged(directory), []);
+      const stop = new AbortController();
+      const stopped = assert.rejects(images.import({ ...requestOf(source, 'copy'), signal: stop.signal }), /enough/);
+      await until('it works in staging', () => staged(directory).length === 1);
+      assert.equal(await images.sweep({ olderThanMs: -3_600_000, isMachineImage: async () => true }), 0);
+      stop.abort(new Error('enough'));
+      await stopped;
+    });
+
+    it('loses a machine image that was copied in but never recorded, once it is old', async (t) => {
+      const { directory, images, source } = await withMachineImage(temporaryDirectory(t));
+      const machine = () => readdirSync(join(directory, 'machine'));
+      const isMachineImage = async () => false;
+      assert.equal(await images.sweep({ olderThanMs: 3_600_000, isMachineImage }), 0);
+      assert.deepEqual(machine(), [source.id]);
+      assert.equal(await images.sweep({ olderThanMs: -3_600_000, isMachineImage: async (id) => id === source.id }), 0);
+      assert.equal(await images.sweep({ olderThanMs: -3_600_000, isMachineImage }), 1);
+      assert.deepEqual(machine(), []);
+    });
+
+    it('comes to the same end wherever the service was killed', async (t) => {
+      const { directory, images, source } = await withMachineImage(temporaryDirectory(t));
+      const task = importTask(directory, source);
+      const deaths = [
+        () => dieByItself({ ...task, dieAtPercent: 10 }),
+        () => dieByItself({ ...task, dieAtPercent: 20 }),
+        () => dieUnderTool(task),
+        () => dieByItself({ ...task, dieAtPercent: 100 }),
+      ];
+      for (const [index, die] of deaths.entries()) {
+        await die();
+        await until('no tool is left', () => toolsHolding(directory).length === 0, 5_000);
+        assert.deepEqual(await images.list(), []);
+        assert.equal(await images.open('copy'), undefined);
+        // What the last run left, and nothing of those before it.
+        assert.equal(staged(directory).length, 1, `death ${index}`);
+      }
+      const stored = await images.import(requestOf(source, 'copy'));
+      const path = (await images.open('copy'))!;
+      assert.equal(stored.sha256, digestOf(path));
+      await decrypt(path, join(directory, 'back.raw'), PASSPHRASE);
+      assert.equal(digestOf(join(directory, 'back.raw')), digestOf(rawDisk));
+      assert.deepEqual(staged(directory), []);
+      assert.equal(statSync(join(directory, 'machine', source.id, 'disk')).mode & 0o777, 0o600);
+    });
+  });
+
+  describe('a full disk', () => {
+    it('is refused before anything is written', async (t) => {
+      const { directory, source } = await withMachineImage(temporaryDirectory(t));
+      const images = openImageDirectory({ directory, diskReserveBytes: 2 ** 52, clock: systemClock });
+      await assert.rejects(images.import(requestOf(source, 'copy')), isFailure('NO_SPACE', false));
+      await assert.rejects(images.importMachineImage({ id: 'ami-2', file: rawDisk }), isFailure('NO_SPACE', false));
+      assert.deepEqual(staged(directory), []);
+    });
+
+    it('ends the copying of a machine image', async (t) => {
+      const task = { task: 'import-machine', directory: temporaryDirectory(t), id: 'ami-1', file: rawDisk } as const;
+      const tooSmall = await runOnDisk(2, task);
+      assert.match(tooSmall.failure!.inward, /it takes \d+ bytes and \d+ may be used/);
+      const filledUp = await runOnDisk(6, { ...task, fillAtPercent: 1 });
+      assert.match(filledUp.failure!.inward, /ENOSPC|bytes are free/);
+      for (const { failure, leftovers } of [tooSmall, filledUp]) {
+        assert.equal(failure!.code, 'NO_SPACE');
+        assert.deepEqual(leftovers, []);
+      }
+      assert.deepEqual(await runOnDisk(6, task), { leftovers: [] });
+    });
+
+    it('ends a conversion', async (t) => {
+      const { directory, source } = await withMachineImage(temporaryDirectory(t));
+      const task = importTask(temporaryDirectory(t), source);
+      const machine = join(directory, 'machine');
+      const tooSmall = await runOnDisk(3, task, machine);
+      const filledUp = await runOnDisk(12, { ...task, fillUnderTool: true }, machine);
+      for (const { failure, leftovers } of [tooSmall, filledUp]) {
+        assert.equal(failure!.code, 'NO_SPACE');
+        assert.deepEqual(leftovers, []);
+      }
+    });
   });
 });
 
@@ -609,15 +628,21 @@ async function decrypt(path: string, to: string, passphrase: string): Promise<vo
 }
 
 function startChild(task: ChildTask) {
-  return spawn(process.execPath, [CHILD, JSON.stringify(task)], { stdio: ['ignore', 'pipe', 'inherit'] });
+  return spawn(process.execPath, [CHILD, JSON.stringify(task)], { stdio: 'inherit' });
 }
 
-async function runChild(task: ChildTask): Promise<{ signal: NodeJS.Signals | null }> {
+async function dieByItself(task: ImportTask): Promise<void> {
+  assert.deepEqual(await once(startChild(task), 'exit'), [null, 'SIGKILL']);
+}
+
+/** The tool is held still, so that it cannot have ended for any reason but its parent's death. */
+async function dieUnderTool(task: ImportTask): Promise<void> {
   const child = startChild(task);
   const exited = once(child, 'exit');
-  child.stdout.resume();
-  const [, signal] = await exited;
-  return { signal };
+  const [tool] = await until('the tool runs', () => orNone(toolsOf(child.pid!)));
+  process.kill(tool!, 'SIGSTOP');
+  child.kill('SIGKILL');
+  await exited;
 }
 
 /**

@@ -179,6 +179,16 @@ describe('a disk qemu-img made is what qemu-img says', () => {
   }
 });
 
+it('a vmdk whose descriptor was written over a longer one is accepted: qemu-img leaves a line end behind', async () => {
+  const path = join(directory, 'rewritten.vmdk');
+  await qemuImg('create', '-q', '-f', 'vmdk', path, '1M');
+  const bytes = await readFile(path);
+  const end = bytes.indexOf(0, 512);
+  bytes.writeUInt8(0x0a, end + 1);
+  await writeFile(path, bytes);
+  assert.equal(await verdict(path), 'vmdk');
+});
+
 describe('a disk that is not whole on its own is refused', () => {
   const base = ['convert', '-O', 'qcow2', 'SOURCE', 'OUT'];
   const secret = ['--object', 'secret,id=s0,data=0123456789abcdef'];

@@ -1,9 +1,10 @@
 /**
  * Disk images made to mislead (CVE-2024-32498 and its kin): each is refused by its code, in bounded memory and reading.
  *
- * The corpus is built here byte by byte from four small valid images, which qemu-img itself is shown to accept, so that
+ * The corpus is built here byte by byte from five small valid images, which qemu-img itself is shown to accept, so that
  * what is refused is the one thing changed. A seeded property test then mutates images of the real qemu-img: whatever is
- * still accepted must refer to nothing outside itself, by qemu-img's own word. BACKLOT_SEED sets the seed.
+ * still accepted must refer to nothing outside itself, by qemu-img's own word. BACKLOT_SEED sets the
+ * seed, BACKLOT_RUNS how often.
  */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
@@ -788,8 +789,8 @@ corpus('vhdx', 'vhdx', vhdx, [
 ]);
 
 describe('mutated images of the real qemu-img', () => {
-  const seed = Number(process.env['BACKLOT_SEED'] ?? 20_240_702);
-  const runs = Number(process.env['BACKLOT_RUNS'] ?? 300);
+  const seed = Number(process.env.BACKLOT_SEED ?? 20_240_702);
+  const runs = Number(process.env.BACKLOT_RUNS ?? 300);
 
   const makers: readonly (readonly [DiskFormat, ...string[]])[] = [
     ['raw'],

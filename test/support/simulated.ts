@@ -23,9 +23,7 @@ export class SimulatedKeys implements Keys {
   async generate(id: string, keyArn: string | undefined): Promise<void> {
     await this.fault('generate', id);
     this.#requireKey(keyArn);
-    if (this.dataKeys.get(id)?.keyArn === keyArn && this.dataKeys.has(id)) return;
-    this.#made += 1;
-    const passphrase = createHash('sha256').update(`${id}/${this.#made}`).digest('base64');
+    const passphrase = this.dataKeys.get(id)?.passphrase ?? this.#newPassphrase(id);
     this.dataKeys.set(id, { keyArn, passphrase });
     await this.fault('generated', id);
   }
@@ -52,6 +50,11 @@ export class SimulatedKeys implements Keys {
     const [secret, sealedContext] = JSON.parse(Buffer.from(sealed, 'base64').toString()) as [string, string];
     if (sealedContext !== context) throw new KeyUnavailable('sealed with another context');
     return secret;
+  }
+
+  #newPassphrase(id: string): string {
+    this.#made += 1;
+    return createHash('sha256').update(`${id}/${this.#made}`).digest('base64');
   }
 
   #requireKey(keyArn: string | undefined): void {
@@ -92,6 +95,11 @@ export class SimulatedImages implements Images {
     await this.fault('remove', id);
     this.copies.delete(id);
     await this.fault('removed', id);
+  }
+
+  async sweep(): Promise<number> {
+    await this.fault('sweep', '');
+    return 0;
   }
 
   async list() {

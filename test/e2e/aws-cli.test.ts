@@ -1,0 +1,249 @@
+/**
+ * Debian's AWS CLI against the real server: the line that the server prints, every operation, `wait`, pages, and how
+ * refusals read. Nothing is set up for it but the credentials file of the first start.
+ */
+import assert from 'node:assert/strict';
+import { after, before, describe, it } from 'node:test';
+import {
+  CreateStreamingImageCommand,
+  CreateStudioCommand,
+  DeleteStudioCommand,
+  GetStudioCommand,
+  type NimbleClient,
+} from '@aws-sdk/client-nimble';
+import { operations } from '../../src/contract/index.ts';
+import { until } from '../support/until.ts';
+import { awsCli, readProfile, sdkClient } from './clients.ts';
+import { makeDisk } from './disks.ts';
+import { Installation, type RunningServer } from './installation.ts';
+
+const QUOTA = 3;
+const ABSENT = 'ami-0123456789abcdef0';
+/** Exit codes of the AWS CLI, version 2. */
+const USAGE = 252;
+const REFUSED = 254;
+const FAILED = 255;
+
+const ROLES = [
+  '--admin-role-arn',
+  'arn:aws:iam::000000000000:role/a',
+  '--user-role-arn',
+  'arn:aws:iam::000000000000:role/u',
+];
+
+const installation = new Installation({ after }, { BACKLOT_QUOTA_STREAMING_IMAGES: String(QUOTA) });
+/** Commands that were answered. */
+const answered = new Set<string>();
+let server: RunningServer;
+let client: NimbleClient;
+let imported: Promise<{ ec2ImageId: string; streamingImageId: string }>;
+
+before(async () => {
+  server = await installation.start();
+  client = sdkClient({ after }, installation, server);
+  const disk = await makeDisk(installation.directory, 'disk.raw');
+  imported = installation.json(['machine-image', 'import', disk, '--platform', 'LINUX', '--provided']);
+  imported.catch(() => undefined);
+});
+
+/** What `aws nimble` prints, which is JSON, when it must succeed. */
+async function answer<T = Record<string, never>>(...words: string[]): Promise<T> {
+  const { code, stdout, stderr } = await awsCli(installation, server, words);
+  assert.equal(code, 0, `${words.join(' ')}: ${stderr}`);
+  answered.add(words[0]!);
+  return (stdout === '' ? undefined : JSON.parse(stdout)) as T;
+}
+
+/** What `aws nimble` says when it must fail. */
+async function failure(exitCode: number, ...words: string[]): Promise<string> {
+  const { code, stdout, stderr } = await awsCli(installation, server, words);
+  assert.equal(code, exitCode, `${words.join(' ')}: ${stdout}${stderr}`);
+  return stderr;
+}
+
+/** A READY studio that the SDK makes, which is quicker: not everything has to be tried with every client. */
+async function newStudio(studioName: string): Promise<string> {
+  const input = {
+    studioName,
+    displayName: 'M',
+    adminRoleArn: 'arn:aws:iam::1:role/a',
+    userRoleArn: 'arn:aws:iam::1:role/u',
+  };
+  const { studioId } = (await client.send(new CreateStudioCommand(input))).studio!;
+  await until('the studio is there', async () => {
+    const { studio } = await client.send(new GetStudioCommand({ studioId }));
+    return studio!.state === 'READY';
+  });
+  return studioId!;
+}
+
+const failingImage = (studioId: string) =>
+  client.send(new CreateStreamingImageCommand({ studioId, name: 'Nothing', ec2ImageId: ABSENT }));
+
+const createImage = (studioId: string, ec2ImageId: string, ...more: string[]) => [
+  'create-streaming-image',
+  '--studio-id',
+  studioId,
+  '--name',
+  'Houdini 20',
+  '--ec2-image-id',
+  ec2ImageId,
+  ...more,
+];
+
+interface Image {
+  readonly streamingImageId: string;
+  readonly arn: string;
+  readonly name: string;
+  readonly state: string;
+  readonly tags: Record<string, string>;
+}
+
+interface ImageAnswer {
+  readonly streamingImage: Image;
+}
+
+describe("Debian's AWS CLI", { concurrency: true }, () => {
+  it('needs nothing but the line that the server prints', async () => {
+    const line = /^ {2}(AWS_SHARED_CREDENTIALS_FILE=.*)$/m.exec(server.process.stdout)![1]!;
+    const environment = { PATH: '/usr/bin:/bin' };
+    const { code, stdout, stderr } = await installation.run(['sh', '-c', line], { environment });
+    assert.equal(stderr, '');
+    assert.equal(code, 0);
+    assert.ok(Array.isArray(JSON.parse(stdout).studios));
+  });
+
+  it('creates, reads, updates and deletes a studio', async () => {
+    const words = ['--studio-name', 'film', '--display-name', 'The film', ...ROLES];
+    const { studio } = await answer<{ studio: { studioId: string } }>('create-studio', ...words);
+    const place = ['--studio-id', studio.studioId];
+    assert.equal(await answer('wait', 'studio-ready', ...place), undefined);
+    const read = await answer<{ studio: Record<string, unknown> }>('get-studio', ...place);
+    assert.equal(read.studio.displayName, 'The film');
+    assert.match(String(read.studio.createdAt), /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00$/);
+    await answer('update-studio', ...place, '--display-name', 'Films');
+    const query = ['--query', `studios[?studioId=='${studio.studioId}'].[displayName,statusCode]`];
+    assert.deepEqual(await answer('list-studios', ...query), [['Films', 'STUDIO_UPDATED']]);
+    await answer('delete-studio', ...place);
+    assert.equal(await answer('wait', 'studio-deleted', ...place), undefined);
+  });
+
+  it('creates, reads, updates and deletes a streaming image', async () => {
+    const studioId = await newStudio('animation');
+    const { ec2ImageId, streamingImageId: providedImageId } = await imported;
+    const token = ['--client-token', 'once'];
+    const { streamingImage } = await answer<ImageAnswer>(...createImage(studioId, ec2ImageId, ...token));
+    const place = ['--studio-id', studioId, '--streaming-image-id', streamingImage.streamingImageId];
+    assert.equal(await answer('wait', 'streaming-image-ready', ...place), undefined);
+
+    const [replay, updated, listed, own] = await Promise.all([
+      answer<ImageAnswer>(...createImage(studioId, ec2ImageId, ...token)),
+      answer<ImageAnswer>('update-streaming-image', ...place, '--description', 'Für die Show'),
+      answer<{ streamingImages: Image[] }>('list-streaming-images', '--studio-id', studioId),
+      answer<{ streamingImages: Image[] }>('list-streaming-images', '--studio-id', studioId, '--owner', studioId),
+    ]);
+    assert.equal(replay.streamingImage.streamingImageId, streamingImage.streamingImageId);
+    assert.deepEqual(
+      listed.streamingImages.map((image) => image.streamingImageId),
+      [providedImageId, streamingImage.streamingImageId],
+    );
+    assert.equal(own.streamingImages.length, 1);
+    assert.deepEqual(await answer('get-streaming-image', ...place), updated);
+
+    const deleting = await answer<ImageAnswer>('delete-streaming-image', ...place);
+    assert.equal(deleting.streamingImage.state, 'DELETE_IN_PROGRESS');
+    assert.equal(await answer('wait', 'streaming-image-deleted', ...place), undefined);
+    assert.match(await failure(REFUSED, 'delete-streaming-image', ...place), /\(ResourceNotFoundException\)/);
+  });
+
+  it('reads and accepts EULAs', async () => {
+    const eula = await installation.json<{ eulaId: string }>([
+      'eula',
+      'create',
+      '--name',
+      'Licence',
+      '--url',
+      'https://example.org/licence',
+    ]);
+    const studioId = await newStudio('games');
+    const ids = ['--eula-ids', eula.eulaId];
+    const [read, listed, accepted] = await Promise.all([
+      answer<{ eula: unknown }>('get-eula', '--eula-id', eula.eulaId),
+      answer<{ eulas: unknown[] }>('list-eulas', ...ids),
+      answer('accept-eulas', '--studio-id', studioId, ...ids),
+    ]);
+    assert.deepEqual(listed.eulas, [read.eula]);
+    assert.deepEqual(await answer('list-eula-acceptances', '--studio-id', studioId, ...ids), accepted);
+  });
+
+  it('tags a resource by its ARN', async () => {
+    const { studio } = await client.send(new GetStudioCommand({ studioId: await newStudio('tagged') }));
+    const resource = ['--resource-arn', studio!.arn!];
+    assert.equal(await answer('tag-resource', ...resource, '--tags', 'show=alpha,where=c/d'), undefined);
+    await answer('untag-resource', ...resource, '--tag-keys', 'show', 'absent');
+    assert.deepEqual(await answer('list-tags-for-resource', ...resource), { tags: { where: 'c/d' } });
+  });
+
+  it('prints a list longer than a page whole, or in the pieces that are asked for', async () => {
+    await Promise.all(Array.from({ length: 101 }, (_, index) => newStudio(`many${index}`)));
+    const pieces = ['list-studios', '--query', '[studios[].studioId, NextToken]', '--max-items', '3'];
+    const [whole, [first, token]] = await Promise.all([
+      answer<number>('list-studios', '--query', "length(studios[?starts_with(studioName, 'many')])"),
+      answer<[string[], string]>(...pieces),
+    ]);
+    assert.equal(whole, 101);
+    const [second] = await answer<[string[]]>(...pieces, '--starting-token', token);
+    assert.equal(new Set([...first, ...second]).size, 6);
+  });
+
+  it('exits with 254 and names the exception when it is refused', async () => {
+    const studioId = await newStudio('strict');
+    const { streamingImageId: providedImageId } = await imported;
+    for (let index = 0; index < QUOTA; index += 1) await failingImage(studioId);
+    const absent = ['--studio-id', studioId, '--streaming-image-id', 'absent'];
+    const provided = ['--studio-id', studioId, '--streaming-image-id', providedImageId];
+    const cases: readonly (readonly [words: readonly string[], says: RegExp])[] = [
+      [
+        ['get-streaming-image', ...absent],
+        /\(ResourceNotFoundException\) when calling the GetStreamingImage operation: Streaming image absent was not found/,
+      ],
+      [
+        createImage(studioId, 'disk-1'),
+        /\(ValidationException\) .* operation: 1 validation error detected.*\/ec2ImageId/,
+      ],
+      [createImage(studioId, ABSENT), /\(ServiceQuotaExceededException\) .* 3 streaming images/],
+      [['delete-streaming-image', ...provided], /\(AccessDeniedException\)/],
+    ];
+    await Promise.all(cases.map(async ([words, says]) => assert.match(await failure(REFUSED, ...words), says)));
+  });
+
+  it('exits with 254 when its signature is wrong, and with 252 when its words are', async () => {
+    const { accessKeyId, region } = readProfile(installation.credentials);
+    const wrong = { AWS_ACCESS_KEY_ID: accessKeyId, AWS_SECRET_ACCESS_KEY: 'wrong', AWS_REGION: region };
+    const forged = await installation.run(['/usr/bin/aws', 'nimble', 'list-studios', '--endpoint-url', server.url], {
+      environment: wrong,
+    });
+    assert.equal(forged.code, REFUSED);
+    assert.match(forged.stderr, /\(InvalidSignatureException\) when calling the ListStudios operation/);
+    assert.match(await failure(USAGE, 'get-studio'), /--studio-id/);
+  });
+
+  it('exits with 255 when what it waits for has failed', async () => {
+    const studioId = await newStudio('failing');
+    const { streamingImage } = await failingImage(studioId);
+    const image = ['--studio-id', studioId, '--streaming-image-id', streamingImage!.streamingImageId!];
+    const ready = await failure(FAILED, 'wait', 'streaming-image-ready', ...image);
+    assert.match(ready, /StreamingImageReady failed.*CREATE_FAILED/);
+    await client.send(new DeleteStudioCommand({ studioId }));
+    const deleted = await failure(FAILED, 'wait', 'studio-deleted', '--studio-id', studioId);
+    assert.match(deleted, /StudioDeleted failed.*DELETE_FAILED/);
+  });
+});
+
+it('every operation of the contract was answered', () => {
+  const commandOf = (name: string) => name.replace(/(?<!^)[A-Z]/g, '-$&').toLowerCase();
+  assert.deepEqual(
+    operations.map(({ name }) => commandOf(name)).filter((command) => !answered.has(command)),
+    [],
+  );
+});

@@ -1,0 +1,203 @@
+/**
+ * The work behind a studio: it is set up, changed or deleted whichever process dies on the way, and it never keeps its
+ * name when it has failed to come into being.
+ */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { Studio } from '../../src/contract/studio.ts';
+import { KIND } from '../../src/domain/kinds.ts';
+import { ATTEMPTS_MAX } from '../../src/worker/worker.ts';
+import { Process } from '../support/process.ts';
+import { putAcceptance, putImage, putState } from '../support/rows.ts';
+import { createScene, LEASE_MS, processHeldAt, processThatDiesAt, type Scene } from './scene.ts';
+
+const KEY = 'arn:aws:kms:us-west-2:123456789012:key/1';
+const CREATE = { adminRoleArn: 'a', userRoleArn: 'u', displayName: 'd', studioName: 'alpha' };
+
+async function create(scene: Scene, input: object = {}): Promise<string> {
+  const { studio } = await scene.world.call<{ studio: Studio }>('CreateStudio', { ...CREATE, ...input });
+  return studio.studioId!;
+}
+
+async function studioOf(scene: Scene, id: string): Promise<Studio | undefined> {
+  const row = await scene.world.store.get(KIND.studio, id);
+  return row && (JSON.parse(row.doc) as Studio);
+}
+
+const sealed = { studioEncryptionConfiguration: { keyType: 'CUSTOMER_MANAGED_KEY', keyArn: KEY } };
+
+/** What is begun in each, and the status it comes to. */
+const STORIES: Record<string, { begin: (scene: Scene) => Promise<string>; ends: [string, string] }> = {
+  'setting up': {
+    begin: (scene) => {
+      scene.world.keys.customerKeys.add(KEY);
+      return create(scene, sealed);
+    },
+    ends: ['READY', 'STUDIO_CREATED'],
+  },
+  'setting up with a key that is not there': {
+    begin: (scene) => create(scene, sealed),
+    ends: ['CREATE_FAILED', 'ENCRYPTION_KEY_NOT_FOUND'],
+  },
+  updating: {
+    begin: async (scene) => {
+      await scene.world.call('UpdateStudio', { studioId: scene.studioId, displayName: 'new' });
+      return scene.studioId;
+    },
+    ends: ['READY', 'STUDIO_UPDATED'],
+  },
+  deleting: {
+    begin: async (scene) => {
+      await scene.world.call('DeleteStudio', { studioId: scene.studioId });
+      return scene.studioId;
+    },
+    ends: ['DELETED', 'STUDIO_DELETED'],
+  },
+  'deleting one with an image': {
+    begin: async (scene) => {
+      await putImage(scene.world, scene.studioId);
+      await scene.world.call('DeleteStudio', { studioId: scene.studioId });
+      return scene.studioId;
+    },
+    ends: ['DELETE_FAILED', 'STUDIO_WITH_STREAMING_IMAGES_NOT_DELETED'],
+  },
+};
+
+for (const [story, { begin, ends }] of Object.entries(STORIES)) {
+  const assertEnded = async (scene: Scene, id: string, what: string) => {
+    const { state, statusCode } = (await studioOf(scene, id))!;
+    assert.deepEqual([state, statusCode], ends, what);
+    const { attempts, dueAt } = (await scene.world.store.get(KIND.studio, id))!;
+    assert.equal(attempts, 0, what);
+    assert.equal(dueAt === null, state !== 'DELETED', what);
+  };
+
+  test(`${story} ends in ${ends.join(' ')}, also when the process dies or stands still at any point`, async (t) => {
+    const first = await createScene(t);
+    const id = await begin(first);
+    const points = await first.trace();
+    await assertEnded(first, id, 'undisturbed');
+    t.mock.timers.reset();
+    for (const [index, point] of points.entries()) {
+      for (const dies of [true, false]) {
+        const scene = await createScene(t);
+        const studioId = await begin(scene);
+        const zombie = processHeldAt(index);
+        const ended = scene.workIn(dies ? processThatDiesAt(index) : zombie.process);
+        await (dies ? ended : zombie.reached);
+        scene.world.clock.advance(LEASE_MS);
+        await scene.finish();
+        await assertEnded(scene, studioId, `before ${point}`);
+        zombie.release();
+        await ended;
+        await assertEnded(scene, studioId, `after ${point}`);
+        t.mock.timers.reset();
+      }
+    }
+  });
+}
+
+test('a key that is not there is named, and how to make one is said', async (t) => {
+  const scene = await createScene(t);
+  const id = await create(scene, sealed);
+  await scene.work();
+  const { statusMessage } = (await studioOf(scene, id))!;
+  assert.match(statusMessage!, /key\/1/);
+  assert.match(statusMessage!, /backlot key create/);
+});
+
+test('a key service that fails for a while delays a studio, and fails it only in the end', async (t) => {
+  const scene = await createScene(t);
+  scene.world.keys.customerKeys.add(KEY);
+  const id = await create(scene, sealed);
+  const failOnce = (point: string) => {
+    if (point === 'keys.describe') throw new Error('EIO: /var/lib/backlot');
+  };
+  await scene.work(failOnce);
+  assert.equal((await studioOf(scene, id))!.state, 'CREATE_IN_PROGRESS');
+  scene.world.clock.advance(60_000);
+  await scene.work();
+  assert.equal((await studioOf(scene, id))!.state, 'READY');
+
+  const other = await create(scene, { ...sealed, studioName: 'beta' });
+  for (let attempt = 1; attempt <= ATTEMPTS_MAX; attempt += 1) {
+    await scene.work(failOnce);
+    scene.world.clock.advance(60_000);
+  }
+  const { state, statusCode, statusMessage } = (await studioOf(scene, other))!;
+  assert.deepEqual([state, statusCode], ['CREATE_FAILED', 'INTERNAL_ERROR']);
+  assert.doesNotMatch(statusMessage!, /EIO|var/);
+});
+
+for (const [why, at] of [
+  ['its key is not there', () => undefined],
+  [
+    'the server failed',
+    (point: string) => {
+      if (point === 'keys.describe') throw new Error('EIO');
+    },
+  ],
+] as const) {
+  test(`a studio that could not be set up because ${why} gives its name back, and can be deleted`, async (t) => {
+    const scene = await createScene(t);
+    const failed = await create(scene, sealed);
+    for (let attempt = 1; attempt <= ATTEMPTS_MAX; attempt += 1) {
+      await scene.work(at);
+      scene.world.clock.advance(60_000);
+    }
+    assert.equal((await studioOf(scene, failed))!.state, 'CREATE_FAILED');
+    const second = await create(scene);
+    await scene.finish();
+    assert.equal((await studioOf(scene, second))!.state, 'READY');
+    await scene.world.call('DeleteStudio', { studioId: failed });
+    await scene.finish();
+    assert.equal((await studioOf(scene, failed))!.state, 'DELETED');
+    assert.equal((await studioOf(scene, second))!.state, 'READY');
+  });
+}
+
+test('an image that comes to an end while its studio is being looked at decides nothing twice', async (t) => {
+  const scene = await createScene(t);
+  const id = await putImage(scene.world, scene.studioId);
+  await scene.world.call('DeleteStudio', { studioId: scene.studioId });
+  await scene.work(async (point, kind) => {
+    if (point === 'store.count done' && kind === KIND.streamingImage) {
+      await putState(scene.world, KIND.streamingImage, id, 'DELETED');
+    }
+  });
+  assert.equal((await studioOf(scene, scene.studioId))!.state, 'DELETE_FAILED');
+  await scene.world.call('DeleteStudio', { studioId: scene.studioId });
+  await scene.finish();
+  assert.equal((await studioOf(scene, scene.studioId))!.state, 'DELETED');
+});
+
+test('a purge deletes all acceptances of the studio, in bounded writes, and another studio keeps its own', async (t) => {
+  const scene = await createScene(t, { tombstoneMs: 60_000 });
+  const other = await create(scene);
+  await scene.finish();
+  for (let index = 0; index < 450; index += 1) await putAcceptance(scene.world, scene.studioId, `eula${index}`);
+  await putAcceptance(scene.world, other, 'eula0');
+  await scene.world.call('DeleteStudio', { studioId: scene.studioId });
+  await scene.finish();
+  scene.world.clock.advance(60_000);
+  const count = (studioId: string) =>
+    scene.world.store.count({ kind: KIND.eulaAcceptance, studioIds: [studioId], limit: 1_000 });
+
+  // A process that dies in the middle of it leaves the studio, so that the rest is found.
+  let writes = 0;
+  const process: Process = new Process((point) => {
+    if (point !== 'store.write') return;
+    writes += 1;
+    if (writes === 2) process.kill();
+  });
+  await scene.workIn(process);
+  assert.ok((await count(scene.studioId)) > 0 && (await count(scene.studioId)) < 450);
+  assert.equal((await studioOf(scene, scene.studioId))!.state, 'DELETED');
+
+  scene.world.clock.advance(LEASE_MS);
+  await scene.finish();
+  await scene.world.settle();
+  assert.equal(await count(scene.studioId), 0);
+  assert.equal(await studioOf(scene, scene.studioId), undefined);
+  assert.equal(await count(other), 1);
+});

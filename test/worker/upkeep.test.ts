@@ -1,0 +1,205 @@
+/**
+ * Upkeep: bytes that no image needs are destroyed with their key, young ones and needed ones never; expired tokens are
+ * forgotten a bounded number at a time; and nothing that fails keeps the rest from being done.
+ */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { StreamingImage } from '../../src/contract/streaming-image.ts';
+import type { Log } from '../../src/log.ts';
+import type { Write } from '../../src/store/store.ts';
+import { createUpkeep, ORPHAN_AGE_MS } from '../../src/worker/upkeep.ts';
+import { createWorld, silentLog, type World } from '../support/domain.ts';
+import { intercepted } from '../support/intercept.ts';
+import { putAmazonImage, putImage } from '../support/rows.ts';
+import { until } from '../support/until.ts';
+
+type State = NonNullable<StreamingImage['state']>;
+
+async function putBytes({ images, keys, clock }: World, id: string): Promise<void> {
+  await keys.generate(id, undefined);
+  const passphrase = (await keys.unseal(id)).toString();
+  const stored = { format: 'qcow2', sizeBytes: 1, virtualSizeBytes: 1, sha256: '' } as const;
+  images.copies.set(id, { passphrase, stored, modifiedAt: clock.now() });
+}
+
+function has({ images, keys }: World, id: string): [bytes: boolean, key: boolean] {
+  return [images.copies.has(id), keys.dataKeys.has(id)];
+}
+
+const upkeepOf = (world: World, log: Log = silentLog) => createUpkeep({ ...world, log });
+
+/** Whether the bytes of an image in this state are needed. */
+const NEEDED: Record<State, boolean> = {
+  CREATE_IN_PROGRESS: true,
+  READY: true,
+  UPDATE_IN_PROGRESS: true,
+  UPDATE_FAILED: true,
+  DELETE_IN_PROGRESS: true,
+  DELETE_FAILED: true,
+  CREATE_FAILED: false,
+  DELETED: false,
+};
+
+for (const [state, needed] of Object.entries(NEEDED) as [State, boolean][]) {
+  test(`bytes and key of an image in ${state} are ${needed ? 'kept' : 'destroyed'}, whatever their age`, async () => {
+    const world = createWorld();
+    const id = await putImage(world, await world.makeStudio(), { state });
+    await putBytes(world, id);
+    world.clock.advance(1_000 * ORPHAN_AGE_MS);
+    await upkeepOf(world).runOnce();
+    assert.deepEqual(has(world, id), [needed, needed]);
+  });
+}
+
+test('bytes of an image provided for every studio are kept, those of no image are destroyed', async () => {
+  const world = createWorld();
+  const provided = await putAmazonImage(world);
+  await putBytes(world, provided);
+  await putBytes(world, 'nobody');
+  world.clock.advance(ORPHAN_AGE_MS);
+  await upkeepOf(world).runOnce();
+  assert.deepEqual(has(world, provided), [true, true]);
+  assert.deepEqual(has(world, 'nobody'), [false, false]);
+});
+
+test('bytes that no row knows yet are left alone until they are old enough', async () => {
+  const world = createWorld();
+  await putBytes(world, 'fresh');
+  const upkeep = upkeepOf(world);
+  await upkeep.runOnce();
+  world.clock.advance(ORPHAN_AGE_MS - 1);
+  await upkeep.runOnce();
+  assert.deepEqual(has(world, 'fresh'), [true, true]);
+  world.clock.advance(1);
+  await upkeep.runOnce();
+  assert.deepEqual(has(world, 'fresh'), [false, false]);
+});
+
+test('the key of an orphan goes before its bytes', async () => {
+  const world = createWorld();
+  await putBytes(world, 'orphan');
+  world.clock.advance(ORPHAN_AGE_MS);
+  const effects: string[] = [];
+  world.keys.fault = (effect) => void effects.push(effect);
+  world.images.fault = (effect) => void effects.push(effect);
+  await upkeepOf(world).runOnce();
+  assert.deepEqual(effects, ['destroy', 'destroyed', 'remove', 'removed']);
+});
+
+test('an orphan that cannot be destroyed is logged, keeps no other from it, and is found again', async () => {
+  const world = createWorld();
+  for (const id of ['a', 'b', 'c']) await putBytes(world, id);
+  world.clock.advance(ORPHAN_AGE_MS);
+  const fault = (_: string, id: string) => {
+    if (id === 'b') throw new Error('EPERM');
+  };
+  world.keys.fault = fault;
+  const failures: string[] = [];
+  const log = { ...silentLog, error: ((found: { id: string }) => failures.push(found.id)) as Log['error'] };
+  await upkeepOf(world, log).runOnce();
+  assert.deepEqual([...world.images.copies.keys()], ['b']);
+  assert.deepEqual(failures, ['b']);
+  world.keys.fault = () => undefined;
+  await upkeepOf(world, log).runOnce();
+  assert.deepEqual([...world.images.copies.keys()], []);
+});
+
+test('expired tokens are forgotten a thousand at a time, and the others kept', async () => {
+  const world = createWorld();
+  const token = (key: string, expiresAt: number): Write => ({
+    op: 'token',
+    token: { key, digest: 'd', kind: 'k', id: 'i', expiresAt },
+    now: 0,
+  });
+  const now = world.clock.now();
+  await world.store.write(Array.from({ length: 2_500 }, (_, index) => token(`old ${index}`, now - index)));
+  await world.store.write([token('valid', now + 1)]);
+  const changed: number[] = [];
+  const store = intercepted(world.store, async (batch) => {
+    assert.deepEqual(
+      batch.map(({ op }) => op),
+      ['forget'],
+    );
+    changed.push((batch[0] as Extract<Write, { op: 'forget' }>).limit);
+  });
+  await createUpkeep({ ...world, store, log: silentLog }).runOnce();
+  assert.deepEqual(changed, [1_000, 1_000, 1_000]);
+  assert.equal(await world.store.token('old 0'), undefined);
+  assert.equal(await world.store.token('old 2499'), undefined);
+  assert.ok(await world.store.token('valid'));
+});
+
+test('a store that takes no writes, as on a full disk, does not keep orphans from being destroyed', async () => {
+  const world = createWorld();
+  await putBytes(world, 'orphan');
+  world.clock.advance(ORPHAN_AGE_MS);
+  const store = intercepted(world.store, async () => {
+    throw new Error('full');
+  });
+  await createUpkeep({ ...world, store, log: silentLog })
+    .runOnce()
+    .catch(() => undefined);
+  assert.deepEqual(has(world, 'orphan'), [false, false]);
+});
+
+test('bytes that cannot be listed do not keep tokens from being forgotten', async () => {
+  const world = createWorld();
+  const token = { key: 'old', digest: 'd', kind: 'k', id: 'i', expiresAt: world.clock.now() };
+  await world.store.write([{ op: 'token', token, now: 0 }]);
+  world.images.list = async () => {
+    throw new Error('EIO');
+  };
+  await upkeepOf(world)
+    .runOnce()
+    .catch(() => undefined);
+  assert.equal(await world.store.token('old'), undefined);
+});
+
+test('two runs at once are one', async () => {
+  const world = createWorld();
+  let lists = 0;
+  world.images.list = async () => {
+    lists += 1;
+    return [];
+  };
+  const upkeep = upkeepOf(world);
+  await Promise.all([upkeep.runOnce(), upkeep.runOnce()]);
+  assert.equal(lists, 1);
+  await upkeep.runOnce();
+  assert.equal(lists, 2);
+});
+
+test('started, it runs at once and then every ten minutes, even when a run has failed; stopped, it waits and ends', async (t) => {
+  t.mock.timers.enable({ apis: ['setInterval'] });
+  const world = createWorld();
+  let lists = 0;
+  let release = Promise.resolve();
+  world.images.list = async () => {
+    lists += 1;
+    await release;
+    if (lists === 1) throw new Error('EIO');
+    return [];
+  };
+  let failures = 0;
+  const log = { ...silentLog, error: (() => (failures += 1)) as unknown as Log['error'] };
+  const upkeep = upkeepOf(world, log);
+  upkeep.start();
+  await until('the first run has failed', () => failures === 1);
+  t.mock.timers.tick(599_999);
+  assert.equal(lists, 1);
+  const held = Promise.withResolvers<void>();
+  release = held.promise;
+  t.mock.timers.tick(1);
+  await until('the second run has begun', () => lists === 2);
+  let stopped = false;
+  const stopping = upkeep.stop().then(() => {
+    stopped = true;
+  });
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(stopped, false);
+  held.resolve();
+  await stopping;
+  t.mock.timers.tick(600_000);
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(lists, 2);
+});
