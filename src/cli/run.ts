@@ -1,6 +1,7 @@
 /** Finds the command that a command line names, checks what was given, runs it, and turns failures into exit codes. */
 import { parseArgs } from 'node:util';
 import { type Config, readConfig, SETTINGS } from '../config.ts';
+import { ServiceError } from '../errors.ts';
 import { type Arguments, type Command, UsageError } from './command.ts';
 import { commands } from './index.ts';
 import { print, type Streams } from './output.ts';
@@ -8,14 +9,21 @@ import { print, type Streams } from './output.ts';
 /** Settings that commands beside `serve` need: where the data is, and what ARNs in it name. */
 const DATA_SETTINGS: readonly (keyof Config)[] = ['dataDir', 'region', 'accountId', 'diskReserveBytes', 'logLevel'];
 
+/** By name: the files they come from open parts that a command line with a mistake in it does not need. */
+const TOLD_ERRORS = ['CommandFailed', 'UsageError', 'ConfigError', 'StartError', 'KeyUnavailable', 'ImageFailure'];
+
+/** Whether the message is a sentence for the person at the terminal; any other error is a mistake in this program. */
+function isTold(error: unknown): error is Error {
+  return error instanceof ServiceError || (error instanceof Error && TOLD_ERRORS.includes(error.name));
+}
+
 /** @returns the exit code: 0 done, 1 could not be done, 2 not understood. */
 export async function run(argv: readonly string[], streams: Streams): Promise<number> {
   try {
     return await runCommand(argv, streams);
   } catch (error) {
-    const name = error instanceof Error ? error.name : '';
-    if (!['CommandFailed', 'UsageError', 'ConfigError', 'StartError'].includes(name)) throw error;
-    streams.err.write(`backlot: ${(error as Error).message}\n`);
+    if (!isTold(error)) throw error;
+    streams.err.write(`backlot: ${error.message}\n`);
     return error instanceof UsageError ? 2 : 1;
   }
 }

@@ -9,6 +9,17 @@ import { optional, string } from './shape.ts';
 /** Path prefix of every operation: the API's version. */
 export const API_PREFIX = '/2020-08-01';
 
+/** Errors that the published API names and clients have a class for. */
+export const MODELLED_ERRORS: readonly string[] = [
+  'AccessDeniedException',
+  'ConflictException',
+  'InternalServerErrorException',
+  'ResourceNotFoundException',
+  'ServiceQuotaExceededException',
+  'ThrottlingException',
+  'ValidationException',
+];
+
 /** Access level as in the vendor's service authorization reference. */
 export type AccessLevel = 'Read' | 'Write' | 'Tagging';
 

@@ -63,7 +63,7 @@ export function openSqlite(options: SqliteOptions): Store {
     // Small pages: a client token lands on a random page of its index, and a commit writes every page it touched whole.
     database.exec(`PRAGMA busy_timeout = ${BUSY_TIMEOUT_MS}; PRAGMA page_size = 4096; PRAGMA journal_mode = WAL;
       PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; PRAGMA cache_size = -16384;
-      PRAGMA wal_autocheckpoint = 4000; PRAGMA journal_size_limit = 67108864`);
+      PRAGMA journal_size_limit = 67108864`);
     migrate(database, options.now());
   } catch (error) {
     database.close();
@@ -274,21 +274,25 @@ class SqliteStore implements Store {
   }
 
   /**
-   * Looks once per turn of the microtask queue, that is once per request or less: what arrived in this turn was sent
-   * before the look, so it sees every change that its sender could know of.
+   * Looks once per turn of the microtask queue, which is at most once per request: what arrived in this turn was sent
+   * before the look, so it sees every change that its sender could know of. The end of the turn is told by a tick that
+   * is asked for from within it.
    */
   #forgetIfOthersWrote(): void {
     if (this.#fresh) return;
     this.#fresh = true;
-    process.nextTick(() => {
-      this.#fresh = false;
-    });
+    queueMicrotask(this.#endFreshness);
     const seen = this.#first('PRAGMA data_version', [])![0]!;
     if (seen === this.#seenDataVersion) return;
     this.#seenDataVersion = seen;
     this.#rows.clear();
     this.#pages.clear();
   }
+
+  readonly #endFreshness = (): void =>
+    process.nextTick(() => {
+      this.#fresh = false;
+    });
 
   #remember(key: string, row: Row): void {
     if (this.#rows.size >= CACHED_ROWS_MAX) this.#rows.clear();

@@ -3,7 +3,7 @@
  * status, header and body. Comes after authentication; knows the contract and nothing of what operations do.
  */
 import { isUtf8 } from 'node:buffer';
-import { clientTokenMember, type Operation } from '../contract/operation.ts';
+import { clientTokenMember, MODELLED_ERRORS, type Operation } from '../contract/operation.ts';
 import type { Members } from '../contract/shape.ts';
 import { ServiceError, validationFailed } from '../errors.ts';
 import { readMembers, unreadableBody, Violations } from './validate.ts';
@@ -139,7 +139,12 @@ function requireAcceptable(rawHeaders: readonly string[]): void {
   });
 }
 
-/** Body of an error. The inward text stays inside. */
-export function errorBody(error: ServiceError): string {
-  return JSON.stringify({ message: error.message, code: error.code, context: error.context });
+/**
+ * Body of an error. The inward text stays inside. What the API does not model carries its `code` as `reason`: the
+ * vendor's JavaScript client takes the `code` of an error it has no class for to be its name.
+ */
+export function errorBody({ name, message, code, context }: ServiceError): string {
+  return JSON.stringify(
+    MODELLED_ERRORS.includes(name) ? { message, code, context } : { message, reason: code, context },
+  );
 }

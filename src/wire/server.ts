@@ -151,9 +151,17 @@ async function serve<H, P>(
 }
 
 /** Whether a body was announced; reading none costs nothing then. */
-function hasBody(request: IncomingMessage): boolean {
-  const { headers } = request;
-  return (headers['content-length'] ?? '0') !== '0' || headers['transfer-encoding'] !== undefined;
+function hasBody({ rawHeaders }: IncomingMessage): boolean {
+  return hasHeader(rawHeaders, 'transfer-encoding') || hasHeader(rawHeaders, 'content-length');
+}
+
+/** Looked up in the raw list: Node's parsed headers are made on first use, and most requests never need them. */
+function hasHeader(rawHeaders: readonly string[], lowerCaseName: string): boolean {
+  for (let index = 0; index < rawHeaders.length; index += 2) {
+    const name = rawHeaders[index]!;
+    if (name.length === lowerCaseName.length && name.toLowerCase() === lowerCaseName) return true;
+  }
+  return false;
 }
 
 /**
@@ -198,8 +206,8 @@ function grown(bytes: Buffer, length: number, newLength: number): Buffer {
 class RequestAborted extends Error {}
 
 /** HTTP/1.1 asks for a 400; without a host nothing can be signed anyway. */
-function requireHost({ headers }: IncomingMessage): void {
-  if (headers.host === undefined) throw validationFailed('The Host header is missing', 'HOST_MISSING');
+function requireHost({ rawHeaders }: IncomingMessage): void {
+  if (!hasHeader(rawHeaders, 'host')) throw validationFailed('The Host header is missing', 'HOST_MISSING');
 }
 
 function unknownOperation(): ServiceError {
@@ -229,7 +237,7 @@ function answer(
       ? ['x-amzn-RequestId', requestId]
       : ['Content-Type', 'application/json', 'Content-Length', `${bytes}`, 'x-amzn-RequestId', requestId];
   if (moreHeaders) headers.push(...moreHeaders);
-  else if (request.headers.origin !== undefined) headers.push(...CORS_HEADERS);
+  else if (hasHeader(request.rawHeaders, 'origin')) headers.push(...CORS_HEADERS);
   response.writeHead(status, headers);
   if (status === 204) response.end();
   // As many bytes as characters: plain ASCII, which Node writes faster when it is told.
@@ -269,7 +277,7 @@ function answerError(
     return outward.status;
   }
   const headers = ['x-amzn-ErrorType', outward.name];
-  if (request.headers.origin !== undefined) headers.push(...CORS_HEADERS);
+  if (hasHeader(request.rawHeaders, 'origin')) headers.push(...CORS_HEADERS);
   return answer(request, response, outward.status, requestId, errorBody(outward), headers);
 }
 

@@ -4,21 +4,14 @@
  */
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
-import {
-  CreateStreamingImageCommand,
-  CreateStudioCommand,
-  DeleteStudioCommand,
-  GetStudioCommand,
-  type NimbleClient,
-} from '@aws-sdk/client-nimble';
+import { DeleteStudioCommand, GetStudioCommand, type NimbleClient } from '@aws-sdk/client-nimble';
 import { operations } from '../../src/contract/index.ts';
-import { until } from '../support/until.ts';
+import { ABSENT, createImage, readyStudio } from './api.ts';
 import { awsCli, readProfile, sdkClient } from './clients.ts';
 import { makeDisk } from './disks.ts';
 import { Installation, type RunningServer } from './installation.ts';
 
 const QUOTA = 3;
-const ABSENT = 'ami-0123456789abcdef0';
 /** Exit codes of the AWS CLI, version 2. */
 const USAGE = 252;
 const REFUSED = 254;
@@ -61,26 +54,7 @@ async function failure(exitCode: number, ...words: string[]): Promise<string> {
   return stderr;
 }
 
-/** A READY studio that the SDK makes, which is quicker: not everything has to be tried with every client. */
-async function newStudio(studioName: string): Promise<string> {
-  const input = {
-    studioName,
-    displayName: 'M',
-    adminRoleArn: 'arn:aws:iam::1:role/a',
-    userRoleArn: 'arn:aws:iam::1:role/u',
-  };
-  const { studioId } = (await client.send(new CreateStudioCommand(input))).studio!;
-  await until('the studio is there', async () => {
-    const { studio } = await client.send(new GetStudioCommand({ studioId }));
-    return studio!.state === 'READY';
-  });
-  return studioId!;
-}
-
-const failingImage = (studioId: string) =>
-  client.send(new CreateStreamingImageCommand({ studioId, name: 'Nothing', ec2ImageId: ABSENT }));
-
-const createImage = (studioId: string, ec2ImageId: string, ...more: string[]) => [
+const createImageWords = (studioId: string, ec2ImageId: string, ...more: string[]) => [
   'create-streaming-image',
   '--studio-id',
   studioId,
@@ -129,15 +103,15 @@ describe("Debian's AWS CLI", { concurrency: true }, () => {
   });
 
   it('creates, reads, updates and deletes a streaming image', async () => {
-    const studioId = await newStudio('animation');
+    const studioId = await readyStudio(client, 'animation');
     const { ec2ImageId, streamingImageId: providedImageId } = await imported;
     const token = ['--client-token', 'once'];
-    const { streamingImage } = await answer<ImageAnswer>(...createImage(studioId, ec2ImageId, ...token));
+    const { streamingImage } = await answer<ImageAnswer>(...createImageWords(studioId, ec2ImageId, ...token));
     const place = ['--studio-id', studioId, '--streaming-image-id', streamingImage.streamingImageId];
     assert.equal(await answer('wait', 'streaming-image-ready', ...place), undefined);
 
     const [replay, updated, listed, own] = await Promise.all([
-      answer<ImageAnswer>(...createImage(studioId, ec2ImageId, ...token)),
+      answer<ImageAnswer>(...createImageWords(studioId, ec2ImageId, ...token)),
       answer<ImageAnswer>('update-streaming-image', ...place, '--description', 'Für die Show'),
       answer<{ streamingImages: Image[] }>('list-streaming-images', '--studio-id', studioId),
       answer<{ streamingImages: Image[] }>('list-streaming-images', '--studio-id', studioId, '--owner', studioId),
@@ -165,7 +139,7 @@ describe("Debian's AWS CLI", { concurrency: true }, () => {
       '--url',
       'https://example.org/licence',
     ]);
-    const studioId = await newStudio('games');
+    const studioId = await readyStudio(client, 'games');
     const ids = ['--eula-ids', eula.eulaId];
     const [read, listed, accepted] = await Promise.all([
       answer<{ eula: unknown }>('get-eula', '--eula-id', eula.eulaId),
@@ -177,7 +151,7 @@ describe("Debian's AWS CLI", { concurrency: true }, () => {
   });
 
   it('tags a resource by its ARN', async () => {
-    const { studio } = await client.send(new GetStudioCommand({ studioId: await newStudio('tagged') }));
+    const { studio } = await client.send(new GetStudioCommand({ studioId: await readyStudio(client, 'tagged') }));
     const resource = ['--resource-arn', studio!.arn!];
     assert.equal(await answer('tag-resource', ...resource, '--tags', 'show=alpha,where=c/d'), undefined);
     await answer('untag-resource', ...resource, '--tag-keys', 'show', 'absent');
@@ -185,7 +159,7 @@ describe("Debian's AWS CLI", { concurrency: true }, () => {
   });
 
   it('prints a list longer than a page whole, or in the pieces that are asked for', async () => {
-    await Promise.all(Array.from({ length: 101 }, (_, index) => newStudio(`many${index}`)));
+    await Promise.all(Array.from({ length: 101 }, (_, index) => readyStudio(client, `many${index}`)));
     const pieces = ['list-studios', '--query', '[studios[].studioId, NextToken]', '--max-items', '3'];
     const [whole, [first, token]] = await Promise.all([
       answer<number>('list-studios', '--query', "length(studios[?starts_with(studioName, 'many')])"),
@@ -197,9 +171,9 @@ describe("Debian's AWS CLI", { concurrency: true }, () => {
   });
 
   it('exits with 254 and names the exception when it is refused', async () => {
-    const studioId = await newStudio('strict');
+    const studioId = await readyStudio(client, 'strict');
     const { streamingImageId: providedImageId } = await imported;
-    for (let index = 0; index < QUOTA; index += 1) await failingImage(studioId);
+    for (let index = 0; index < QUOTA; index += 1) await createImage(client, studioId, ABSENT);
     const absent = ['--studio-id', studioId, '--streaming-image-id', 'absent'];
     const provided = ['--studio-id', studioId, '--streaming-image-id', providedImageId];
     const cases: readonly (readonly [words: readonly string[], says: RegExp])[] = [
@@ -208,10 +182,10 @@ describe("Debian's AWS CLI", { concurrency: true }, () => {
         /\(ResourceNotFoundException\) when calling the GetStreamingImage operation: Streaming image absent was not found/,
       ],
       [
-        createImage(studioId, 'disk-1'),
+        createImageWords(studioId, 'disk-1'),
         /\(ValidationException\) .* operation: 1 validation error detected.*\/ec2ImageId/,
       ],
-      [createImage(studioId, ABSENT), /\(ServiceQuotaExceededException\) .* 3 streaming images/],
+      [createImageWords(studioId, ABSENT), /\(ServiceQuotaExceededException\) .* 3 streaming images/],
       [['delete-streaming-image', ...provided], /\(AccessDeniedException\)/],
     ];
     await Promise.all(cases.map(async ([words, says]) => assert.match(await failure(REFUSED, ...words), says)));
@@ -229,9 +203,8 @@ describe("Debian's AWS CLI", { concurrency: true }, () => {
   });
 
   it('exits with 255 when what it waits for has failed', async () => {
-    const studioId = await newStudio('failing');
-    const { streamingImage } = await failingImage(studioId);
-    const image = ['--studio-id', studioId, '--streaming-image-id', streamingImage!.streamingImageId!];
+    const studioId = await readyStudio(client, 'failing');
+    const image = ['--studio-id', studioId, '--streaming-image-id', await createImage(client, studioId, ABSENT)];
     const ready = await failure(FAILED, 'wait', 'streaming-image-ready', ...image);
     assert.match(ready, /StreamingImageReady failed.*CREATE_FAILED/);
     await client.send(new DeleteStudioCommand({ studioId }));

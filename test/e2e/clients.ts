@@ -64,6 +64,11 @@ export function python(
   environment: Readonly<Record<string, string>> = {},
 ): Promise<Finished> {
   return installation.run([PYTHON, script], {
-    environment: { ...clientEnvironment(installation), ENDPOINT_URL: url, ...environment },
+    environment: {
+      ...clientEnvironment(installation),
+      ENDPOINT_URL: url,
+      PYTHONDONTWRITEBYTECODE: '1',
+      ...environment,
+    },
   });
 }

@@ -117,7 +117,11 @@ export class Connection {
 }
 
 /** Sends one message over a connection of its own and takes its answer. */
-export async function exchange(port: number, bytes: string | Buffer, options: { toHead?: boolean } = {}): Promise<Answer> {
+export async function exchange(
+  port: number,
+  bytes: string | Buffer,
+  options: { toHead?: boolean } = {},
+): Promise<Answer> {
   const connection = await Connection.open(port);
   try {
     await connection.write(bytes);

@@ -5,14 +5,13 @@
  */
 import { readFileSync } from 'node:fs';
 import { DatabaseSync } from 'node:sqlite';
-import type { TestContext } from 'node:test';
 import { Sha256 } from '@aws-crypto/sha256-js';
 import { NimbleClient } from '@aws-sdk/client-nimble';
 import { SignatureV4 } from '@smithy/signature-v4';
 import { type Config, readConfig, SETTINGS } from '../../src/config.ts';
 import { createService, type Overrides, type Service } from '../../src/service.ts';
 import { type Answer, bytesOf, Connection, exchange, type Message } from './connection.ts';
-import { temporaryDirectory } from './temporary.ts';
+import { type Owner, temporaryDirectory } from './temporary.ts';
 
 export interface AccessKeyPair {
   readonly accessKeyId: string;
@@ -65,7 +64,7 @@ interface Options {
 }
 
 export async function startService(
-  t: Pick<TestContext, 'after'>,
+  t: Owner,
   { settings = {}, overrides = {} }: Options = {},
 ): Promise<TestService> {
   const closers: (() => unknown)[] = [];
@@ -118,8 +117,8 @@ export async function startService(
 
 function readCredentials(path: string): AccessKeyPair {
   const text = readFileSync(path, 'utf8');
-  const valueOf = (name: string) => new RegExp(`^${name} = (.+)$`, 'm').exec(text)![1]!;
-  return { accessKeyId: valueOf('aws_access_key_id'), secretAccessKey: valueOf('aws_secret_access_key') };
+  const entry = (name: string) => new RegExp(`^${name} = (.+)$`, 'm').exec(text)![1]!;
+  return { accessKeyId: entry('aws_access_key_id'), secretAccessKey: entry('aws_secret_access_key') };
 }
 
 type SignedParts = Awaited<ReturnType<SignatureV4['sign']>>;
@@ -155,7 +154,9 @@ function dump(database: string): string {
   const reader = new DatabaseSync(database, { readOnly: true });
   try {
     const tables = reader.prepare("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name").all();
-    return JSON.stringify(tables.map(({ name }) => [name, reader.prepare(`SELECT * FROM "${name}" ORDER BY 1, 2`).all()]));
+    return JSON.stringify(
+      tables.map(({ name }) => [name, reader.prepare(`SELECT * FROM "${name}" ORDER BY 1, 2`).all()]),
+    );
   } finally {
     reader.close();
   }

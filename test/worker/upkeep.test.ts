@@ -83,7 +83,10 @@ test('the key of an orphan goes before its bytes', async () => {
   world.keys.fault = (effect) => void effects.push(effect);
   world.images.fault = (effect) => void effects.push(effect);
   await upkeepOf(world).runOnce();
-  assert.deepEqual(effects, ['destroy', 'destroyed', 'remove', 'removed']);
+  assert.deepEqual(
+    effects.filter((effect) => effect !== 'sweep'),
+    ['destroy', 'destroyed', 'remove', 'removed'],
+  );
 });
 
 test('an orphan that cannot be destroyed is logged, keeps no other from it, and is found again', async () => {
@@ -152,6 +155,36 @@ test('bytes that cannot be listed do not keep tokens from being forgotten', asyn
   await upkeepOf(world)
     .runOnce()
     .catch(() => undefined);
+  assert.equal(await world.store.token('old'), undefined);
+});
+
+test('what died imports left is swept by age, and the disks of machine images that there are are told apart', async () => {
+  const world = createWorld();
+  await world.addMachineImage('ami-1');
+  const requests: Parameters<World['images']['sweep']>[0][] = [];
+  world.images.sweep = async (request) => {
+    requests.push(request);
+    return 1;
+  };
+  await upkeepOf(world).runOnce();
+  const [request] = requests;
+  assert.equal(requests.length, 1);
+  assert.equal(request!.olderThanMs, ORPHAN_AGE_MS);
+  assert.equal(await request!.isMachineImage('ami-1'), true);
+  assert.equal(await request!.isMachineImage('ami-2'), false);
+});
+
+test('a sweep that fails keeps neither orphans nor tokens from being dealt with', async () => {
+  const world = createWorld();
+  await putBytes(world, 'orphan');
+  world.clock.advance(ORPHAN_AGE_MS);
+  const token = { key: 'old', digest: 'd', kind: 'k', id: 'i', expiresAt: world.clock.now() };
+  await world.store.write([{ op: 'token', token, now: 0 }]);
+  world.images.fault = (effect) => {
+    if (effect === 'sweep') throw new Error('EIO');
+  };
+  await assert.rejects(upkeepOf(world).runOnce(), /EIO/);
+  assert.deepEqual(has(world, 'orphan'), [false, false]);
   assert.equal(await world.store.token('old'), undefined);
 });
 

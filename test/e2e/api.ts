@@ -1,0 +1,79 @@
+/** Steps through the API that many tests take on their way, with looks quicker than the SDK's waiters allow. */
+import {
+  CreateStreamingImageCommand,
+  CreateStudioCommand,
+  type CreateStudioCommandInput,
+  DeleteStreamingImageCommand,
+  GetStreamingImageCommand,
+  GetStudioCommand,
+  type NimbleClient,
+  type StreamingImage,
+  type Studio,
+} from '@aws-sdk/client-nimble';
+import { until } from '../support/until.ts';
+
+/** A machine image that does not exist: an image of it fails at once, which is enough where no bytes are asked for. */
+export const ABSENT = 'ami-0123456789abcdef0';
+
+const inProgress = ({ state }: { readonly state?: string }) => state!.endsWith('_IN_PROGRESS');
+
+/** The studio when its creation has ended, well or not. */
+export async function makeStudio(
+  client: NimbleClient,
+  studioName: string,
+  more: Partial<CreateStudioCommandInput> = {},
+): Promise<Studio> {
+  const roles = {
+    adminRoleArn: 'arn:aws:iam::000000000000:role/admin',
+    userRoleArn: 'arn:aws:iam::000000000000:role/user',
+  };
+  const { studio } = await client.send(
+    new CreateStudioCommand({ studioName, displayName: studioName, ...roles, ...more }),
+  );
+  return settledStudio(client, studio!.studioId!);
+}
+
+export function settledStudio(client: NimbleClient, studioId: string): Promise<Studio> {
+  return until(`studio ${studioId} comes to rest`, async () => {
+    const { studio } = await client.send(new GetStudioCommand({ studioId }));
+    return !inProgress(studio!) && studio!;
+  });
+}
+
+/** The id of a READY studio. */
+export async function readyStudio(client: NimbleClient, studioName: string): Promise<string> {
+  const { state, studioId } = await makeStudio(client, studioName);
+  if (state !== 'READY') throw new Error(`the studio is ${state}`);
+  return studioId!;
+}
+
+/** The id of an image that is in the making. */
+export async function createImage(
+  client: NimbleClient,
+  studioId: string,
+  ec2ImageId: string,
+  more: { readonly name?: string; readonly clientToken?: string } = {},
+): Promise<string> {
+  const input = { studioId, ec2ImageId, name: 'Houdini', ...more };
+  return (await client.send(new CreateStreamingImageCommand(input))).streamingImage!.streamingImageId!;
+}
+
+export async function getImage(client: NimbleClient, studioId: string, streamingImageId: string) {
+  return (await client.send(new GetStreamingImageCommand({ studioId, streamingImageId }))).streamingImage!;
+}
+
+/** The image when nothing is done with it any more. It may take a while on a machine that has much else to do. */
+export function settledImage(
+  client: NimbleClient,
+  studioId: string,
+  streamingImageId: string,
+): Promise<StreamingImage> {
+  return until(`image ${streamingImageId} comes to rest`, async () => {
+    const image = await getImage(client, studioId, streamingImageId);
+    return !inProgress(image) && image;
+  });
+}
+
+export async function deleteImage(client: NimbleClient, studioId: string, streamingImageId: string): Promise<void> {
+  await client.send(new DeleteStreamingImageCommand({ studioId, streamingImageId }));
+}

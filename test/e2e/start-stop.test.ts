@@ -1,0 +1,229 @@
+/**
+ * How the server starts and stops: what the first start makes, what the next one finds, why a start is refused, and that
+ * a stop in the middle of a request and of an import loses neither.
+ */
+import assert from 'node:assert/strict';
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { request } from 'node:http';
+import { describe, it, type TestContext } from 'node:test';
+import { ListStudiosCommand } from '@aws-sdk/client-nimble';
+import { toolsHolding } from '../drivers/tools.ts';
+import { until } from '../support/until.ts';
+import { createImage, readyStudio, settledImage } from './api.ts';
+import { sdkClient } from './clients.ts';
+import { makeDisk } from './disks.ts';
+import { BACKLOT, type Finished, Installation, type RunningServer } from './installation.ts';
+
+const modeOf = (path: string) => (statSync(path).mode & 0o777).toString(8);
+
+/** Everything in the directory, with its mode. */
+function modesIn(directory: string): Map<string, string> {
+  const entries = readdirSync(directory, { recursive: true, withFileTypes: true });
+  return new Map(
+    entries.map((entry) => [
+      entry.name,
+      `${entry.isDirectory() ? 'd' : 'f'}${modeOf(`${entry.parentPath}/${entry.name}`)}`,
+    ]),
+  );
+}
+
+/** Asserts that the server did not start, for a reason in one line. */
+function refused({ code, stdout, stderr }: Finished, says: RegExp): void {
+  assert.equal(code, 1, stderr);
+  assert.equal(stdout, '');
+  assert.match(stderr, /^backlot: [^\n]+\n$/);
+  assert.match(stderr, says);
+}
+
+/** For whoever may read everything: becomes the same user without that right. It must still be able to read our files. */
+const ORDINARY = process.getuid!() === 0 ? ['setpriv', '--bounding-set=-all', '--inh-caps=-all', '--'] : [];
+
+const get = async ({ url }: RunningServer, path: string) => {
+  const response = await fetch(url + path);
+  return { status: response.status, text: await response.text() };
+};
+
+describe('the server', { concurrency: true }, () => {
+  it('makes everything it needs on its first start, for nobody else to read, and finds it again', async (t) => {
+    const installation = new Installation(t);
+    const first = await installation.start();
+    assert.match(
+      first.process.stdout,
+      /^Backlot is at http:\/\/127\.0\.0\.1:\d+\nTry it:\n {2}AWS_SHARED_CREDENTIALS_FILE=/,
+    );
+    assert.equal(modeOf(installation.dataDir), '700');
+    for (const [name, mode] of modesIn(installation.dataDir)) assert.match(mode, /^(d700|f600)$/, name);
+    const profile = readFileSync(installation.credentials, 'utf8');
+    assert.match(
+      profile,
+      /^\[default\]\naws_access_key_id = AKIA[A-Z2-7]{16}\naws_secret_access_key = [\w+/]{40}\nregion = us-west-2\n$/,
+    );
+    const studioId = await readyStudio(sdkClient(t, installation, first), 'kept');
+    const stopped = await first.stop();
+    assert.deepEqual([stopped.code, stopped.signal], [0, null]);
+
+    const second = await installation.start();
+    assert.equal(readFileSync(installation.credentials, 'utf8'), profile);
+    const { studios } = await sdkClient(t, installation, second).send(new ListStudiosCommand({}));
+    assert.deepEqual(
+      studios!.map((studio) => studio.studioId),
+      [studioId],
+    );
+    assert.equal((await installation.json<object[]>(['access-key', 'list'])).length, 1);
+    second.process.signal('SIGINT');
+    assert.equal((await second.process.finished).code, 0);
+  });
+
+  it('makes no second key when its credentials file was taken away, and says how to get one', async (t) => {
+    const installation = new Installation(t);
+    await (await installation.start()).stop();
+    rmSync(installation.credentials);
+    const server = await installation.start();
+    assert.match(server.process.stderr, /backlot access-key create/);
+    assert.equal(existsSync(installation.credentials), false);
+    assert.equal((await installation.json<object[]>(['access-key', 'list'])).length, 1);
+  });
+
+  it('answers whether it lives and whether it is ready, to anybody', async (t) => {
+    const server = await new Installation(t).start();
+    assert.deepEqual(await get(server, '/healthz'), { status: 200, text: 'ok\n' });
+    assert.deepEqual(await get(server, '/readyz'), { status: 200, text: 'ready\n' });
+    const metrics = await get(server, '/metrics');
+    assert.equal(metrics.status, 200);
+    assert.match(metrics.text, /^backlot_requests_total\{operation="\/readyz",status="200"\} 1$/m);
+    assert.equal((await get(server, '/2020-08-01/studios')).status, 403);
+    assert.equal((await get(server, '/nothing')).status, 404);
+  });
+
+  it('refuses a data directory that another server has, and lets it go when that one is killed', async (t) => {
+    const installation = new Installation(t);
+    const first = await installation.start();
+    const second = await installation.backlot(['serve', '--port', '0']);
+    refused(second, /Another Backlot server is using the data directory .*--data-dir/);
+    assert.equal((await get(first, '/readyz')).status, 200);
+    await first.kill();
+    await installation.start();
+  });
+
+  it('refuses a port that is in use', async (t) => {
+    const { port } = await new Installation(t).start();
+    const finished = await new Installation(t).backlot(['serve', '--port', String(port)]);
+    refused(
+      finished,
+      new RegExp(`Cannot listen on 127\\.0\\.0\\.1:${port}: the port is in use; choose another with --port`),
+    );
+  });
+
+  it('refuses a data directory that it cannot write to', async (t) => {
+    const installation = new Installation(t);
+    const serve = [...ORDINARY, BACKLOT, 'serve', '--port', '0'];
+    const inside = (path: string) => installation.run([...serve, '--data-dir', path]);
+    const place = `${installation.directory}/closed`;
+    mkdirSync(place);
+    chmodSync(place, 0o500);
+    refused(await inside(place), /The data directory \S+\/closed cannot be used: EACCES/);
+    refused(await inside(`${place}/data`), /The data directory \S+\/closed\/data cannot be used: EACCES/);
+    writeFileSync(`${installation.directory}/file`, '');
+    refused(await inside(`${installation.directory}/file`), /The data directory \S+\/file cannot be used/);
+    assert.deepEqual(readdirSync(place), []);
+  });
+
+  it('refuses a database that it cannot write, or that is none', async (t) => {
+    const installation = new Installation(t);
+    await (await installation.start()).stop();
+    const serve = () => installation.run([...ORDINARY, BACKLOT, 'serve', '--port', '0']);
+    chmodSync(installation.path('backlot.db'), 0o400);
+    refused(await serve(), /The database \S+\/backlot\.db cannot be opened/);
+    chmodSync(installation.path('backlot.db'), 0o600);
+    writeFileSync(installation.path('backlot.db'), 'not a database, but long enough to be taken for one'.repeat(100));
+    refused(await serve(), /The database \S+\/backlot\.db cannot be opened/);
+  });
+
+  it('refuses keys that others may read', async (t) => {
+    const installation = new Installation(t);
+    await (await installation.start()).stop();
+    chmodSync(installation.path('keys/root.key'), 0o644);
+    refused(await installation.backlot(['serve', '--port', '0']), /The root key \S+ is within reach of others/);
+  });
+
+  it('answers a slow request and puts down an import when it is asked to stop, and goes on with that', async (t) => {
+    const { installation, server, studioId, streamingImageId } = await whileImporting(t);
+    const slow = slowRequest(server);
+    await until('the server has the request', () => slow.sent);
+    const askedAt = performance.now();
+    const stopping = server.stop();
+    await until('it takes no connections any more', () =>
+      fetch(`${server.url}/healthz`).then(
+        () => false,
+        () => true,
+      ),
+    );
+    slow.finish();
+    // It is not signed: what counts is that it was read to its end and answered.
+    assert.equal((await slow.answer).status, 403);
+    const { code, signal, stderr } = await stopping;
+    assert.deepEqual([code, signal], [0, null], stderr);
+    assert.ok(performance.now() - askedAt < 10_000);
+    assert.deepEqual(toolsHolding(installation.dataDir), []);
+    assert.deepEqual(readdirSync(installation.path('images/staging')), []);
+
+    const next = await installation.start();
+    const image = await settledImage(sdkClient(t, installation, next), studioId, streamingImageId);
+    assert.equal(image.state, 'READY');
+  });
+
+  it('does not wait for ever for a request that does not end', async (t) => {
+    const server = await new Installation(t).start();
+    const slow = slowRequest(server);
+    await until('the server has the request', () => slow.sent);
+    const askedAt = performance.now();
+    assert.equal((await server.stop()).code, 0);
+    assert.ok(performance.now() - askedAt < 10_000);
+    await assert.rejects(slow.answer);
+  });
+
+  it('does not wait for connections on which nothing happens', async (t) => {
+    const installation = new Installation(t);
+    const server = await installation.start();
+    const client = sdkClient(t, installation, server);
+    await Promise.all(Array.from({ length: 10 }, () => client.send(new ListStudiosCommand({}))));
+    const askedAt = performance.now();
+    assert.equal((await server.stop()).code, 0);
+    assert.ok(performance.now() - askedAt < 5_000);
+  });
+});
+
+/** A server with an image in the making, at the moment when qemu-img runs. */
+async function whileImporting(t: TestContext) {
+  const installation = new Installation(t);
+  const server = await installation.start();
+  const disk = await makeDisk(installation.directory, 'disk.raw', { mebibytes: 32, noiseMebibytes: 24 });
+  const words = ['machine-image', 'import', disk, '--platform', 'LINUX'];
+  const { ec2ImageId } = await installation.json<{ ec2ImageId: string }>(words);
+  const client = sdkClient(t, installation, server);
+  const studioId = await readyStudio(client, 'film');
+  const streamingImageId = await createImage(client, studioId, ec2ImageId);
+  await until('qemu-img runs', () => toolsHolding(installation.dataDir).length > 0);
+  return { installation, server, studioId, streamingImageId };
+}
+
+/** A request whose body comes in two halves. */
+function slowRequest({ url }: RunningServer) {
+  const body = JSON.stringify({ studioName: 'slow' });
+  const headers = { 'Content-Type': 'application/json', 'Content-Length': body.length };
+  const sending = request(`${url}/2020-08-01/studios`, { method: 'POST', headers });
+  const answer = new Promise<{ status: number }>((resolve, reject) => {
+    sending.on('response', (response) => {
+      response.resume();
+      response.on('end', () => resolve({ status: response.statusCode! }));
+    });
+    sending.on('error', reject);
+  });
+  // It may come before anybody waits for it.
+  answer.catch(() => undefined);
+  const state = { sent: false, answer, finish: () => sending.end(body.slice(5)) };
+  sending.write(body.slice(0, 5), () => {
+    state.sent = true;
+  });
+  return state;
+}

@@ -1,0 +1,157 @@
+/**
+ * Server processes that answer users and do background work on one database, and the bad luck they have: they stall,
+ * their drivers and their store fail, they are stopped and killed. All luck comes from one seed.
+ */
+import type { OperationName } from '../../src/contract/index.ts';
+import { ServiceError } from '../../src/errors.ts';
+import { ImageFailure } from '../../src/images/images.ts';
+import { KeyUnavailable } from '../../src/keys/keys.ts';
+import { streamingImageJobs } from '../../src/worker/streaming-image.ts';
+import { studioJobs } from '../../src/worker/studio.ts';
+import { createUpkeep } from '../../src/worker/upkeep.ts';
+import { createWorker } from '../../src/worker/worker.ts';
+import { silentLog, type World } from '../support/domain.ts';
+import { Killed, Process } from '../support/process.ts';
+import type { Random } from '../support/random.ts';
+
+export const LEASE_MS = 15_000;
+/** No longer than this many turns, so that a run ends even when time stands still. */
+const STALL_TURNS_MAX = 200;
+
+export type Outcome = { readonly answer: unknown } | { readonly refusal: ServiceError } | 'lost';
+
+export async function turns(count: number): Promise<void> {
+  for (let turn = 0; turn < count; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+}
+
+export class Cluster {
+  /** How often what befell it; a run in which nothing happened shows nothing. */
+  readonly befell = { calls: 0, killed: 0, stopped: 0, stalled: 0, failed: 0, lost: 0 };
+  readonly #world: World;
+  readonly #random: Random;
+  readonly #processes: Process[] = [];
+  readonly #loops: Promise<void>[] = [];
+  readonly #injected = new WeakSet<object>();
+  #calm = false;
+
+  constructor(world: World, random: Random, size: number) {
+    this.#world = world;
+    this.#random = random;
+    for (let index = 0; index < size; index += 1) this.#start();
+  }
+
+  /** Sends a call to one of the processes. `lost`: the process died before it had answered. */
+  async call(name: OperationName, input: object): Promise<Outcome> {
+    // When all have ended, whoever asks is served by the test itself.
+    const process = this.#processes.length > 0 ? this.#random.pick(this.#processes) : undefined;
+    const call = () => this.#world.call(name, input);
+    this.befell.calls += 1;
+    try {
+      return { answer: await (process ? process.run(call) : call()) };
+    } catch (error) {
+      if (error instanceof ServiceError) return { refusal: error };
+      if (!(error instanceof Killed)) throw error;
+      this.befell.lost += 1;
+      return 'lost';
+    }
+  }
+
+  /** From now on nothing fails any more; resolves when every process has ended what it was doing. */
+  async end(): Promise<void> {
+    this.#calm = true;
+    await Promise.all(this.#loops);
+  }
+
+  #start(): void {
+    const process: Process = new Process((point) => this.#befall(process, point));
+    this.#processes.push(process);
+    const life = this.#live(process);
+    life.catch(() => undefined);
+    this.#loops.push(life);
+  }
+
+  async #live(process: Process): Promise<void> {
+    await process
+      .run(() => this.#serve())
+      .catch((error) => {
+        if (!(error instanceof Killed)) throw error;
+      });
+    this.#processes.splice(this.#processes.indexOf(process), 1);
+    if (!process.alive && !this.#calm) this.#start();
+  }
+
+  /** What a process does beside answering calls. */
+  async #serve(): Promise<void> {
+    let worker = this.#createWorker();
+    while (!this.#calm) {
+      if (this.#random.chance(0.06)) {
+        this.befell.stopped += 1;
+        await worker.stop();
+        worker = this.#createWorker();
+      }
+      // A look that fails is only a look: the product logs it and looks again.
+      await worker.runOnce().catch((error) => this.#forgive(error));
+      if (this.#random.chance(0.02)) {
+        const { store, keys, images, clock } = this.#world;
+        const upkeep = createUpkeep({ store, keys, images, clock, log: silentLog });
+        await upkeep.runOnce().catch((error) => this.#forgive(error));
+      }
+      await turns(1 + this.#random.below(4));
+    }
+  }
+
+  #createWorker() {
+    const { store, keys, images, clock, services } = this.#world;
+    return createWorker({
+      store,
+      clock,
+      log: silentLog,
+      leaseMs: LEASE_MS,
+      tombstoneMs: services.settings.tombstoneMs,
+      random: () => this.#random.next(),
+      jobs: [...studioJobs({ store, keys }), ...streamingImageJobs({ store, images, keys, importsMax: 2 })],
+    });
+  }
+
+  async #befall(process: Process, point: string): Promise<void> {
+    if (this.#calm) return;
+    const random = this.#random;
+    if (random.chance(0.2)) await turns(1 + random.below(3));
+    if (random.chance(0.006)) await this.#stall();
+    if (random.chance(0.009)) {
+      this.befell.killed += 1;
+      process.kill();
+    } else if (this.#calm || !process.alive) {
+      return;
+    } else if (point.startsWith('store.')) {
+      // Behind a call of the store it is too late to fail: what is written is written.
+      if (!point.endsWith('done') && random.chance(0.004))
+        this.#fail(new ServiceError('InternalServerErrorException', 'store'));
+    } else if (random.chance(0.03)) {
+      this.#fail(new Error(`a passing failure at ${point}`));
+    } else if (random.chance(0.01) && point.startsWith('images.')) {
+      this.#fail(new ImageFailure('NO_SPACE', 'There is no space left'));
+    } else if (random.chance(0.01) && (point === 'keys.generate' || point === 'keys.unseal')) {
+      this.#fail(new KeyUnavailable('There is no such key'));
+    }
+  }
+
+  #fail(error: Error): never {
+    this.befell.failed += 1;
+    this.#injected.add(error);
+    throw error;
+  }
+
+  /** What was made to fail may fail. */
+  #forgive(error: Error): void {
+    if (!this.#injected.has(error)) throw error;
+  }
+
+  /** Stands still until its leases are over. */
+  async #stall(): Promise<void> {
+    this.befell.stalled += 1;
+    const until = this.#world.clock.now() + 2 * LEASE_MS;
+    for (let turn = 0; turn < STALL_TURNS_MAX && !this.#calm && this.#world.clock.now() < until; turn += 1)
+      await turns(1);
+  }
+}

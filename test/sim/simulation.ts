@@ -1,0 +1,200 @@
+/**
+ * One run of the whole: users, processes and bad luck on one database, all drawn from one seed, then calm, and a look at
+ * what is left. Time is virtual; a run of hours takes seconds.
+ */
+import assert from 'node:assert/strict';
+import type { OperationName } from '../../src/contract/index.ts';
+import { KIND } from '../../src/domain/kinds.ts';
+import { openSqlite } from '../../src/store/sqlite.ts';
+import { createUpkeep, ORPHAN_AGE_MS } from '../../src/worker/upkeep.ts';
+import { createWorld, type ManualClock, silentLog, type World } from '../support/domain.ts';
+import { mortalDrivers, mortalStore } from '../support/process.ts';
+import { createRandom, type Random } from '../support/random.ts';
+import { putAmazonImage, putEula } from '../support/rows.ts';
+import { VirtualTimers } from '../support/virtual-timers.ts';
+import { Cluster, LEASE_MS, turns } from './cluster.ts';
+import { History } from './history.ts';
+import { CUSTOMER_KEYS, liveAs, MACHINE_IMAGES, replayAll, type Shared } from './users.ts';
+import { WatchedStore } from './watched-store.ts';
+
+const USERS = 5;
+const PROCESSES = 3;
+const QUOTA = 4;
+const MINUTE_MS = 60_000;
+/** Timers lag behind the clock when it leaps, as on a machine that slept. */
+const TIMERS_MS_MAX = 3_000;
+
+export interface Report {
+  readonly answered: ReadonlyMap<OperationName, number>;
+  readonly befell: Cluster['befell'];
+  readonly commits: number;
+  /** What the database held when everything had come to rest, as one text: the same seed gives the same. */
+  readonly rest: string;
+}
+
+/** @throws when something is not as it must be. */
+export async function simulate(seed: string, actions: number): Promise<Report> {
+  const timers = new VirtualTimers();
+  timers.install();
+  try {
+    return await run(createRandom(seed), seed, actions, timers);
+  } finally {
+    timers.restore();
+  }
+}
+
+async function run(random: Random, seed: string, actions: number, timers: VirtualTimers): Promise<Report> {
+  const settings = {
+    streamingImagesMax: QUOTA,
+    tombstoneMs: random.pick([20, 90, 300]) * MINUTE_MS,
+    tokenMs: random.pick([30, 120]) * MINUTE_MS,
+  };
+  const watched = new WatchedStore(openSqlite({ path: ':memory:', now: () => 0 }), QUOTA);
+  const world = createWorld({ store: mortalStore(watched), seed, settings });
+  const shared = await prepare(world, watched);
+  mortalDrivers(world);
+  const cluster = new Cluster(world, random.fork('cluster'), PROCESSES);
+  const ending = live({ ...shared, cluster }, random, actions, timers);
+  await ending;
+  watched.assertSound();
+
+  await comeToRest(world, watched);
+  const rest = JSON.stringify(
+    [...watched.rows.values()].map(({ id, state, version, doc }) => [id, state, version, doc]),
+  );
+  await assertKept({ ...shared, cluster }, random);
+  await assertClean(world, watched);
+  const { commits } = watched;
+  await world.store.close();
+  return { answered: shared.answered, befell: cluster.befell, commits, rest };
+}
+
+/** Machine images, EULAs, customer keys, and images that are provided for every studio. */
+async function prepare(world: World, watched: WatchedStore): Promise<Omit<Shared, 'cluster'>> {
+  const history = new History();
+  watched.onInsert = (row) => {
+    if (row.kind === KIND.studio || row.kind === KIND.streamingImage) history.created(row);
+  };
+  world.keys.customerKeys.add(CUSTOMER_KEYS[0]!);
+  const eulaIds = [await putEula(world, 'one'), await putEula(world, 'two'), await putEula(world, 'three')];
+  for (const id of MACHINE_IMAGES.slice(0, 2)) await world.addMachineImage(id, { eulaIds });
+  const providedIds = [await putAmazonImage(world), await putAmazonImage(world)];
+  for (const id of providedIds) {
+    await world.keys.generate(id, undefined);
+    const passphrase = (await world.keys.unseal(id)).toString();
+    const stored = { format: 'qcow2', sizeBytes: 1, virtualSizeBytes: 1, sha256: '' } as const;
+    world.images.copies.set(id, { passphrase, stored, modifiedAt: world.clock.now() });
+  }
+  watched.watchDrivers(world);
+  return {
+    world,
+    history,
+    watched,
+    eulaIds,
+    providedIds,
+    studioIds: [],
+    images: [],
+    successes: [],
+    answered: new Map(),
+    created: new Map(),
+    counter: 0,
+  };
+}
+
+/** Users act and time goes by until all have done what they wanted; then every process ends what it is doing. */
+async function live(shared: Shared, random: Random, actions: number, timers: VirtualTimers): Promise<void> {
+  let acting = true;
+  const users = Promise.all(
+    Array.from({ length: USERS }, (_, index) => liveAs(shared, random.fork(`user ${index}`), actions)),
+  ).finally(() => {
+    acting = false;
+  });
+  users.catch(() => undefined);
+  const luck = random.fork('time');
+  while (acting) {
+    await turns(1 + luck.below(6));
+    pass(shared.world.clock, timers, luck);
+  }
+  await shared.cluster.end();
+  await users;
+}
+
+function pass(clock: ManualClock, timers: VirtualTimers, random: Random): void {
+  let ms = 50 + random.below(1_500);
+  if (random.chance(0.02)) ms = 2 * LEASE_MS;
+  if (random.chance(0.003)) ms = (10 + random.below(60)) * MINUTE_MS;
+  clock.advance(ms);
+  timers.tick(Math.min(ms, TIMERS_MS_MAX));
+}
+
+async function comeToRest(world: World, watched: WatchedStore): Promise<void> {
+  for (let round = 0; round < 10; round += 1) {
+    await world.settle();
+    // Past every lease of a dead process, and every wait between two attempts.
+    world.clock.advance(2 * MINUTE_MS);
+  }
+  await world.settle();
+  watched.assertSound();
+  for (const row of watched.rows.values()) {
+    assert.ok(!row.state.endsWith('_IN_PROGRESS'), `${row.kind} ${row.id} does not come to rest: ${row.state}`);
+    assert.equal(row.dueAt !== null, row.state === 'DELETED', `${row.id} is ${row.state}, due at ${row.dueAt}`);
+  }
+}
+
+/** What users were told is so: rows, values, creations done once, tokens. */
+async function assertKept(shared: Shared, random: Random): Promise<void> {
+  const { watched, history, created } = shared;
+  await watched.assertSameAsDatabase();
+  const start = history.tick();
+  for (const row of watched.rows.values()) {
+    if (row.kind === KIND.studio || row.kind === KIND.streamingImage) {
+      history.assertExplained(row.id, JSON.parse(row.doc), start);
+    }
+  }
+  for (const [name, { acknowledgedId, certain, refused }] of created) {
+    const made = watched.inserted.get(name) ?? [];
+    if (acknowledgedId) assert.ok(made.includes(acknowledgedId), `${name} was acknowledged and is not there`);
+    if (refused) assert.equal(made.length, 0, `${name} was refused and is there`);
+    if (certain) assert.ok(made.length <= 1, `${name} was made ${made.length} times`);
+  }
+  const before = watched.commits;
+  await replayAll(shared, random.fork('replay'));
+  watched.assertSound();
+  assert.equal(watched.commits, before, 'a replay has changed something');
+}
+
+/** Bytes, keys and tokens are there as long as something needs them, and no longer. */
+async function assertClean(world: World, watched: WatchedStore): Promise<void> {
+  const { keys, images, store, clock } = world;
+  const upkeep = createUpkeep({ store, keys, images, clock, log: silentLog });
+  clock.advance(ORPHAN_AGE_MS);
+  await upkeep.runOnce();
+  for (const [what, ids] of [
+    ['bytes', images.copies.keys()],
+    ['a key', keys.dataKeys.keys()],
+  ] as const) {
+    for (const id of ids) {
+      const state = watched.rows.get(`${KIND.streamingImage}/${id}`)?.state;
+      const wanted = state === 'READY' || state === 'DELETE_FAILED' || (what === 'a key' && state !== undefined);
+      assert.ok(wanted, `there is ${what} of ${id}, which is ${state ?? 'gone'}`);
+    }
+  }
+  clock.advance(world.services.settings.tombstoneMs + world.services.settings.tokenMs);
+  await world.settle();
+  await upkeep.runOnce();
+  watched.assertSound();
+  await watched.assertSameAsDatabase();
+  const kept = [...watched.rows.values()];
+  assert.deepEqual(
+    kept.filter(({ state }) => state === 'DELETED').map(({ id }) => id),
+    [],
+  );
+  for (const id of [...images.copies.keys(), ...keys.dataKeys.keys()]) {
+    assert.ok(watched.rows.has(`${KIND.streamingImage}/${id}`), `${id} is gone and has left something`);
+  }
+  for (const { kind, studioId, id } of kept) {
+    if (kind !== KIND.eulaAcceptance) continue;
+    assert.ok(watched.rows.has(`${KIND.studio}/${studioId}`), `acceptance ${id} outlives its studio`);
+  }
+  for (const key of watched.tokens) assert.equal(await store.token(key), undefined, 'an expired token is kept');
+}

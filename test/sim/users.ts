@@ -1,0 +1,483 @@
+/**
+ * Users who call every operation at random, by turns careful and careless: with client tokens and without, again when no
+ * answer came, again long afterwards, with a token that was used for something else. Each answer is held against what
+ * everybody was told before.
+ */
+import assert from 'node:assert/strict';
+import type { OperationName } from '../../src/contract/index.ts';
+import type { StreamingImage } from '../../src/contract/streaming-image.ts';
+import type { Studio } from '../../src/contract/studio.ts';
+import { KIND } from '../../src/domain/kinds.ts';
+import type { ServiceError } from '../../src/errors.ts';
+import { assertConforms } from '../support/conforms.ts';
+import type { World } from '../support/domain.ts';
+import type { Random } from '../support/random.ts';
+import { arnOfImage, arnOfStudio } from '../support/rows.ts';
+import { type Cluster, type Outcome, turns } from './cluster.ts';
+import type { History, PendingChange } from './history.ts';
+import type { WatchedStore } from './watched-store.ts';
+
+export const MACHINE_IMAGES = ['ami-1', 'ami-2', 'ami-missing'];
+export const CUSTOMER_KEYS = [
+  'arn:aws:kms:us-west-2:123456789012:key/1',
+  'arn:aws:kms:us-west-2:123456789012:key/missing',
+];
+const STUDIO_NAMES = ['alpha', 'beta', 'gamma'];
+const TAG_KEYS = ['show', 'shot', '__proto__', '🎬'];
+const RETRIES_MAX = 6;
+/** Refusals that can befall whoever calls correctly while others change things. */
+const EXPECTED = [
+  'ConflictException',
+  'ResourceNotFoundException',
+  'ServiceQuotaExceededException',
+  'AccessDeniedException',
+  'InternalServerErrorException',
+];
+
+type Input = Record<string, unknown>;
+
+/** A call with a token that was answered. */
+interface Success {
+  readonly name: OperationName;
+  readonly input: Input;
+  /** The resource it was about. */
+  readonly id: string;
+  /** Until then the token is certainly remembered. */
+  readonly rememberedUntil: number;
+}
+
+/** What all users of one simulation know together. */
+export interface Shared {
+  readonly world: World;
+  readonly cluster: Cluster;
+  readonly history: History;
+  readonly watched: WatchedStore;
+  readonly eulaIds: readonly string[];
+  readonly providedIds: readonly string[];
+  readonly studioIds: string[];
+  readonly images: { studioId: string; id: string }[];
+  readonly successes: Success[];
+  /** How often each operation was answered. */
+  readonly answered: Map<OperationName, number>;
+  /** Names that images were created with, and how often that may have been done: once with a token. */
+  readonly created: Map<string, { acknowledgedId?: string; certain: boolean; refused: boolean }>;
+  counter: number;
+}
+
+/** Lets one user do some things, one after another. */
+export async function liveAs(shared: Shared, random: Random, actions: number): Promise<void> {
+  const user = new User(shared, random);
+  for (let action = 0; action < actions; action += 1) {
+    await user.act();
+    shared.watched.assertSound();
+    await turns(random.below(4));
+  }
+}
+
+class User {
+  readonly #shared: Shared;
+  readonly #random: Random;
+
+  constructor(shared: Shared, random: Random) {
+    this.#shared = shared;
+    this.#random = random;
+  }
+
+  act(): Promise<void> {
+    const { studioIds } = this.#shared;
+    if (studioIds.length === 0 || this.#random.chance(0.03)) return this.#createStudio();
+    const actions: [weight: number, action: () => Promise<void>][] = [
+      [14, () => this.#createImage()],
+      [14, () => this.#getImage()],
+      [8, () => this.#listImages()],
+      [16, () => this.#updateImage()],
+      [9, () => this.#deleteImage()],
+      [4, () => this.#getStudio()],
+      [3, () => this.#listStudios()],
+      [4, () => this.#updateStudio()],
+      [2, () => this.#deleteStudio()],
+      [3, () => this.#acceptEulas()],
+      [3, () => this.#listAcceptances()],
+      [2, () => this.#readEulas()],
+      [8, () => this.#tag()],
+      [4, () => this.#untag()],
+      [4, () => this.#listTags()],
+      [8, () => this.#replay()],
+      [4, () => this.#misuseToken()],
+    ];
+    let left = this.#random.below(actions.reduce((total, [weight]) => total + weight, 0));
+    for (const [weight, action] of actions) {
+      left -= weight;
+      if (left < 0) return action();
+    }
+    throw new Error('weights do not add up');
+  }
+
+  // --- Reads ---
+
+  async #getImage(): Promise<void> {
+    const image = this.#pickImage();
+    if (!image) return;
+    const start = this.#shared.history.tick();
+    const there = this.#row(KIND.streamingImage, image.id);
+    const outcome = await this.#call('GetStreamingImage', { studioId: image.studioId, streamingImageId: image.id });
+    if (outcome === 'lost') return;
+    if ('answer' in outcome)
+      return this.#checkImage((outcome.answer as { streamingImage: StreamingImage }).streamingImage, start);
+    const here = this.#row(KIND.streamingImage, image.id);
+    if (outcome.refusal.name === 'ResourceNotFoundException' && !this.#shared.providedIds.includes(image.id)) {
+      assert.ok(!there || !here, `${image.id} was there and not found`);
+    }
+  }
+
+  async #listImages(): Promise<void> {
+    const studioId = this.#pickStudio();
+    const owner = this.#random.pick([undefined, undefined, studioId, 'amazon', 'someone']);
+    const start = this.#shared.history.tick();
+    const before = this.#imagesOf(studioId);
+    const outcome = await this.#call('ListStreamingImages', { studioId, ...(owner && { owner }) });
+    if (outcome === 'lost' || 'refusal' in outcome) return;
+    const { streamingImages, nextToken } = outcome.answer as { streamingImages: StreamingImage[]; nextToken?: string };
+    for (const image of streamingImages) this.#checkImage(image, start);
+    const listed = new Set(streamingImages.map(({ streamingImageId }) => streamingImageId!));
+    assert.equal(listed.size, streamingImages.length);
+    for (const { owner: found } of streamingImages) {
+      assert.ok(owner ? found === owner : found === studioId || found === 'amazon');
+    }
+    if (nextToken || (owner && owner !== studioId)) return;
+    const after = new Set(this.#imagesOf(studioId));
+    for (const id of before) assert.ok(!after.has(id) || listed.has(id), `${id} is missing in the list`);
+    for (const id of listed) this.#learn(studioId, id);
+  }
+
+  async #getStudio(): Promise<void> {
+    const studioId = this.#pickStudio();
+    const start = this.#shared.history.tick();
+    const there = this.#row(KIND.studio, studioId);
+    const outcome = await this.#call('GetStudio', { studioId });
+    if (outcome === 'lost') return;
+    if ('answer' in outcome) return this.#checkStudio((outcome.answer as { studio: Studio }).studio, start);
+    if (outcome.refusal.name === 'ResourceNotFoundException') {
+      assert.ok(!there || !this.#row(KIND.studio, studioId), `${studioId} was there and not found`);
+    }
+  }
+
+  async #listStudios(): Promise<void> {
+    const start = this.#shared.history.tick();
+    const outcome = await this.#call('ListStudios', {});
+    if (outcome === 'lost' || 'refusal' in outcome) return;
+    const { studios } = outcome.answer as { studios: Studio[] };
+    for (const studio of studios) this.#checkStudio(studio, start);
+  }
+
+  async #listTags(): Promise<void> {
+    const { id, arn } = this.#pickTagged();
+    const start = this.#shared.history.tick();
+    const outcome = await this.#call('ListTagsForResource', { resourceArn: arn });
+    if (outcome === 'lost' || 'refusal' in outcome) return;
+    this.#shared.history.assertTagsExplained(id, (outcome.answer as { tags: Record<string, string> }).tags, start);
+  }
+
+  async #readEulas(): Promise<void> {
+    const eulaId = this.#random.pick(this.#shared.eulaIds);
+    const outcome = await this.#call('GetEula', { eulaId });
+    if (outcome !== 'lost' && 'answer' in outcome) {
+      assert.equal((outcome.answer as { eula: { eulaId: string } }).eula.eulaId, eulaId);
+    }
+    const listed = await this.#call('ListEulas', {});
+    if (listed === 'lost' || 'refusal' in listed) return;
+    assert.equal((listed.answer as { eulas: object[] }).eulas.length, this.#shared.eulaIds.length);
+  }
+
+  async #listAcceptances(): Promise<void> {
+    const studioId = this.#pickStudio();
+    const acceptances = () => this.#rows(KIND.eulaAcceptance).filter((row) => row.studioId === studioId);
+    const before = acceptances().map(({ id }) => id);
+    const outcome = await this.#call('ListEulaAcceptances', { studioId });
+    if (outcome === 'lost' || 'refusal' in outcome) return;
+    const { eulaAcceptances } = outcome.answer as { eulaAcceptances: { eulaAcceptanceId: string; eulaId: string }[] };
+    const listed = eulaAcceptances.map(({ eulaAcceptanceId }) => eulaAcceptanceId);
+    const after = acceptances().map(({ id }) => id);
+    for (const id of before) assert.ok(!after.includes(id) || listed.includes(id), `acceptance ${id} is missing`);
+    assert.equal(new Set(eulaAcceptances.map(({ eulaId }) => eulaId)).size, eulaAcceptances.length);
+  }
+
+  // --- Changes ---
+
+  async #createStudio(): Promise<void> {
+    const encryption = this.#random.chance(0.4)
+      ? { studioEncryptionConfiguration: { keyType: 'CUSTOMER_MANAGED_KEY', keyArn: this.#random.pick(CUSTOMER_KEYS) } }
+      : {};
+    const input = {
+      adminRoleArn: 'arn:admin',
+      ...encryption,
+      displayName: this.#unique('studio'),
+      studioName: this.#random.pick(STUDIO_NAMES),
+      userRoleArn: 'arn:user',
+    };
+    const outcome = await this.#change('CreateStudio', input, ({ studio }) => studio!.studioId!);
+    if (outcome === 'lost' || 'refusal' in outcome) return;
+    const { studioId } = (outcome.answer as { studio: Studio }).studio;
+    if (!this.#shared.studioIds.includes(studioId!)) this.#shared.studioIds.push(studioId!);
+  }
+
+  async #updateStudio(): Promise<void> {
+    const studioId = this.#pickStudio();
+    const displayName = this.#unique('display');
+    const pending = this.#shared.history.change(studioId, { displayName });
+    settle(pending, await this.#change('UpdateStudio', { studioId, displayName }, () => studioId));
+  }
+
+  async #deleteStudio(): Promise<void> {
+    const studioId = this.#pickStudio();
+    await this.#change('DeleteStudio', { studioId }, () => studioId);
+  }
+
+  async #createImage(): Promise<void> {
+    const { created } = this.#shared;
+    const studioId = this.#pickStudio();
+    const name = this.#unique('image');
+    const entry: { acknowledgedId?: string; certain: boolean; refused: boolean } = { certain: false, refused: false };
+    created.set(name, entry);
+    const input = {
+      studioId,
+      ...(this.#random.chance(0.5) && { description: this.#unique('made') }),
+      ec2ImageId: this.#random.pick(MACHINE_IMAGES),
+      name,
+      tags: this.#random.chance(0.3) ? { show: this.#unique('tag') } : {},
+    };
+    const { clock, services } = this.#shared.world;
+    const tokenEndsAt = clock.now() + services.settings.tokenMs;
+    const outcome = await this.#change(
+      'CreateStreamingImage',
+      input,
+      ({ streamingImage }) => streamingImage!.streamingImageId!,
+    );
+    // Once the token may have been forgotten, a call that was sent again may rightly have made a second image.
+    entry.certain = clock.now() < tokenEndsAt;
+    if (outcome === 'lost') return;
+    if ('refusal' in outcome) {
+      entry.refused = outcome.certain;
+      return;
+    }
+    entry.acknowledgedId = (outcome.answer as { streamingImage: StreamingImage }).streamingImage.streamingImageId!;
+    this.#learn(studioId, entry.acknowledgedId);
+  }
+
+  async #updateImage(): Promise<void> {
+    const image = this.#pickImage();
+    if (!image) return;
+    const changes: Record<string, string> = {};
+    if (this.#random.chance(0.6)) changes.name = this.#unique('name');
+    if (this.#random.chance(0.4)) changes.description = this.#random.pick(['', this.#unique('description')]);
+    const pending = this.#shared.history.change(image.id, changes);
+    const input = { studioId: image.studioId, streamingImageId: image.id, ...changes };
+    settle(pending, await this.#change('UpdateStreamingImage', input, () => image.id));
+  }
+
+  async #deleteImage(): Promise<void> {
+    const image = this.#pickImage();
+    if (!image) return;
+    const input = { studioId: image.studioId, streamingImageId: image.id };
+    const outcome = await this.#change('DeleteStreamingImage', input, () => image.id);
+    if (outcome !== 'lost' && 'answer' in outcome) this.#shared.history.deleted(image.id);
+  }
+
+  async #acceptEulas(): Promise<void> {
+    const studioId = this.#pickStudio();
+    const eulaIds = [this.#random.pick(this.#shared.eulaIds), this.#random.pick(this.#shared.eulaIds)];
+    await this.#change('AcceptEulas', { studioId, eulaIds }, () => studioId);
+  }
+
+  async #tag(): Promise<void> {
+    const { id, arn } = this.#pickTagged();
+    const tags = JSON.parse(`{${JSON.stringify(this.#random.pick(TAG_KEYS))}:${JSON.stringify(this.#unique('tag'))}}`);
+    const [[key, value]] = Object.entries(tags) as [[string, string]];
+    const pending = this.#shared.history.change(id, { [`tag ${key}`]: value });
+    settle(pending, certainly(await this.#call('TagResource', { resourceArn: arn, tags })));
+  }
+
+  async #untag(): Promise<void> {
+    const { id, arn } = this.#pickTagged();
+    const key = this.#random.pick(TAG_KEYS);
+    const pending = this.#shared.history.change(id, { [`tag ${key}`]: undefined });
+    settle(pending, certainly(await this.#call('UntagResource', { resourceArn: arn, tagKeys: [key] })));
+  }
+
+  // --- Tokens ---
+
+  /** Sends a call again that succeeded before: it succeeds, and shows how its subject now stands. */
+  async #replay(): Promise<void> {
+    const success = this.#pickSuccess();
+    if (success) await this.replay(success);
+  }
+
+  async replay({ name, input, id, rememberedUntil }: Success): Promise<void> {
+    const { history, world, created } = this.#shared;
+    const start = history.tick();
+    const kind = name.includes('Image') ? KIND.streamingImage : KIND.studio;
+    const there = this.#row(kind, id);
+    const outcome = await this.#call(name, input);
+    if (world.clock.now() >= rememberedUntil) {
+      // It was forgotten while this was on its way, perhaps, and rightly done once more.
+      const entry = created.get(input.name as string);
+      if (entry) entry.certain = false;
+      return;
+    }
+    if (outcome === 'lost') return;
+    if ('refusal' in outcome) {
+      if (outcome.refusal.name === 'InternalServerErrorException') return;
+      assert.equal(
+        outcome.refusal.name,
+        'ResourceNotFoundException',
+        `a replay of ${name}: ${outcome.refusal.message}`,
+      );
+      assert.ok(!there || !this.#row(kind, id), `a replay of ${name} did not find ${id}, which is there`);
+      return;
+    }
+    const answer = outcome.answer as { streamingImage?: StreamingImage; studio?: Studio };
+    if (answer.streamingImage) {
+      assert.equal(answer.streamingImage.streamingImageId, id);
+      this.#checkImage(answer.streamingImage, start);
+    }
+    if (answer.studio) {
+      assert.equal(answer.studio.studioId, id);
+      this.#checkStudio(answer.studio, start);
+    }
+  }
+
+  async #misuseToken(): Promise<void> {
+    const success = this.#pickSuccess();
+    if (!success || Object.keys(success.input).length < 3) return;
+    const { name, input, rememberedUntil } = success;
+    const changed =
+      name === 'AcceptEulas' ? { eulaIds: ['other'] } : { displayName: 'other', name: 'other', tags: { o: 't' } };
+    if (name.startsWith('Delete')) return;
+    const outcome = await this.#call(name, { ...input, ...changed }, ['ValidationException']);
+    if (outcome === 'lost' || this.#shared.world.clock.now() >= rememberedUntil) return;
+    assert.ok('refusal' in outcome, `${name} took a token that was used for another call`);
+    if (outcome.refusal.name !== 'InternalServerErrorException')
+      assert.equal(outcome.refusal.code, 'CLIENT_TOKEN_REUSED');
+  }
+
+  /** Calls, mostly with a token; and when no answer comes, mostly again. `certain`: a refusal that it was never done. */
+  async #change(
+    name: OperationName,
+    input: Input,
+    idOf: (answer: { studio?: Studio; streamingImage?: StreamingImage }) => string,
+  ): Promise<CertainOutcome> {
+    const { world, successes } = this.#shared;
+    const rememberedUntil = world.clock.now() + world.services.settings.tokenMs;
+    const token = this.#random.chance(0.75) ? this.#unique('token') : undefined;
+    const call = token ? { ...input, clientToken: token } : input;
+    let outcome = await this.#call(name, call);
+    let sent = 1;
+    while (token && outcome === 'lost' && sent < RETRIES_MAX && this.#random.chance(0.9)) {
+      outcome = await this.#call(name, call);
+      sent += 1;
+    }
+    if (outcome === 'lost') return outcome;
+    if ('refusal' in outcome) return { ...outcome, certain: sent === 1 };
+    const id = idOf(outcome.answer as { studio?: Studio; streamingImage?: StreamingImage });
+    if (token) successes.push({ name, input: call, id, rememberedUntil });
+    return outcome;
+  }
+
+  // --- Helpers ---
+
+  async #call(name: OperationName, input: Input, alsoExpected: string[] = []): Promise<Outcome> {
+    const outcome = await this.#shared.cluster.call(name, input);
+    if (outcome === 'lost') return outcome;
+    if ('refusal' in outcome) {
+      const { refusal } = outcome;
+      assert.ok([...EXPECTED, ...alsoExpected].includes(refusal.name), `${name}: ${refusal.name}: ${refusal.message}`);
+      return outcome;
+    }
+    if (name !== 'TagResource' && name !== 'UntagResource') assertConforms(name, outcome.answer);
+    this.#shared.answered.set(name, (this.#shared.answered.get(name) ?? 0) + 1);
+    return outcome;
+  }
+
+  #checkImage(image: StreamingImage, start: number): void {
+    this.#shared.history.assertExplained(image.streamingImageId!, image, start);
+  }
+
+  #checkStudio(studio: Studio, start: number): void {
+    this.#shared.history.assertExplained(studio.studioId!, studio, start);
+  }
+
+  #unique(prefix: string): string {
+    this.#shared.counter += 1;
+    return `${prefix}-${this.#shared.counter}`;
+  }
+
+  /** Mostly one that is not deleted. */
+  #pickStudio(): string {
+    const { studioIds } = this.#shared;
+    const live = studioIds.filter((id) => this.#row(KIND.studio, id) && this.#row(KIND.studio, id)!.state !== 'DELETED');
+    return this.#random.pick(live.length > 0 && this.#random.chance(0.9) ? live : studioIds);
+  }
+
+  #pickImage(): { studioId: string; id: string } | undefined {
+    const { images, providedIds } = this.#shared;
+    if (this.#random.chance(0.04)) return { studioId: this.#pickStudio(), id: this.#random.pick(providedIds) };
+    if (images.length === 0) return undefined;
+    const live = images.filter(({ id }) => this.#row(KIND.streamingImage, id)?.state === 'READY');
+    return this.#random.pick(live.length > 0 && this.#random.chance(0.7) ? live : images.slice(-12));
+  }
+
+  #pickTagged(): { id: string; arn: string } {
+    const image = this.#random.chance(0.8) ? this.#pickImage() : undefined;
+    if (image) return { id: image.id, arn: arnOfImage(image.id) };
+    const id = this.#pickStudio();
+    return { id, arn: arnOfStudio(id) };
+  }
+
+  #pickSuccess(): Success | undefined {
+    const { successes, world } = this.#shared;
+    const remembered = successes.filter(({ rememberedUntil }) => rememberedUntil > world.clock.now());
+    return remembered.length > 0 ? this.#random.pick(remembered) : undefined;
+  }
+
+  #learn(studioId: string, id: string): void {
+    const { images, providedIds } = this.#shared;
+    if (!providedIds.includes(id) && !images.some((known) => known.id === id)) images.push({ studioId, id });
+  }
+
+  #row(kind: string, id: string) {
+    return this.#shared.watched.rows.get(`${kind}/${id}`);
+  }
+
+  #rows(kind: string) {
+    return [...this.#shared.watched.rows.values()].filter((row) => row.kind === kind);
+  }
+
+  #imagesOf(studioId: string): string[] {
+    return this.#rows(KIND.streamingImage)
+      .filter((row) => row.studioId === studioId)
+      .map(({ id }) => id);
+  }
+}
+
+type CertainOutcome =
+  | { readonly answer: unknown }
+  | { readonly refusal: ServiceError; readonly certain: boolean }
+  | 'lost';
+
+function certainly(outcome: Outcome): CertainOutcome {
+  return outcome !== 'lost' && 'refusal' in outcome ? { ...outcome, certain: true } : outcome;
+}
+
+/** A change that was refused after it had been sent twice may have been done the first time. */
+function settle(pending: PendingChange, outcome: CertainOutcome): void {
+  if (outcome === 'lost') return;
+  if ('answer' in outcome) pending.acknowledge();
+  else if (outcome.certain) pending.refuse();
+}
+
+/** Every call that is still remembered, sent once more. */
+export async function replayAll(shared: Shared, random: Random): Promise<void> {
+  const user = new User(shared, random);
+  const now = shared.world.clock.now();
+  for (const success of shared.successes) if (success.rememberedUntil > now) await user.replay(success);
+}

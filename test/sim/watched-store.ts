@@ -1,0 +1,222 @@
+/**
+ * A store that watches every commit, from whichever process it comes: versions only grow, only legal moves are made,
+ * quotas and names hold, what is READY can be opened. It keeps a copy of every row, to be compared with the database in
+ * the end: what was acknowledged must be there.
+ */
+import assert from 'node:assert/strict';
+import type { StreamingImage } from '../../src/contract/streaming-image.ts';
+import { KIND } from '../../src/domain/kinds.ts';
+import type { Row, Store, Write } from '../../src/store/store.ts';
+import type { World } from '../support/domain.ts';
+
+/** Where a row may go from where; itself means that a lease, a retry, a tag or an update may leave it there. */
+const MOVES: Readonly<Record<string, Readonly<Record<string, readonly string[]>>>> = {
+  [KIND.streamingImage]: {
+    CREATE_IN_PROGRESS: ['CREATE_IN_PROGRESS', 'READY', 'CREATE_FAILED'],
+    READY: ['READY', 'DELETE_IN_PROGRESS'],
+    CREATE_FAILED: ['CREATE_FAILED', 'DELETE_IN_PROGRESS'],
+    DELETE_IN_PROGRESS: ['DELETE_IN_PROGRESS', 'DELETED', 'DELETE_FAILED'],
+    DELETE_FAILED: ['DELETE_FAILED', 'DELETE_IN_PROGRESS'],
+    DELETED: ['DELETED'],
+  },
+  [KIND.studio]: {
+    CREATE_IN_PROGRESS: ['CREATE_IN_PROGRESS', 'READY', 'CREATE_FAILED'],
+    READY: ['READY', 'UPDATE_IN_PROGRESS', 'DELETE_IN_PROGRESS'],
+    CREATE_FAILED: ['CREATE_FAILED', 'DELETE_IN_PROGRESS'],
+    UPDATE_IN_PROGRESS: ['UPDATE_IN_PROGRESS', 'READY', 'UPDATE_FAILED'],
+    UPDATE_FAILED: ['UPDATE_FAILED', 'UPDATE_IN_PROGRESS', 'DELETE_IN_PROGRESS'],
+    DELETE_IN_PROGRESS: ['DELETE_IN_PROGRESS', 'DELETED', 'DELETE_FAILED'],
+    DELETE_FAILED: ['DELETE_FAILED', 'UPDATE_IN_PROGRESS', 'DELETE_IN_PROGRESS'],
+    DELETED: ['DELETED'],
+  },
+};
+
+/** States in which a studio takes what is new. */
+const OPEN = ['READY', 'UPDATE_FAILED', 'DELETE_FAILED'];
+/** Members that no change may touch. */
+const FIXED = [
+  'arn',
+  'streamingImageId',
+  'ec2ImageId',
+  'owner',
+  'platform',
+  'studioId',
+  'studioName',
+  'createdAt',
+  'homeRegion',
+];
+
+const keyOf = (kind: string, id: string) => `${kind}/${id}`;
+
+export class WatchedStore implements Store {
+  readonly rows = new Map<string, Row>();
+  /** Ids of the images that were ever created under a name. */
+  readonly inserted = new Map<string, string[]>();
+  /** Keys of every token that was ever remembered. */
+  readonly tokens = new Set<string>();
+  /** Called with every row that comes to be. */
+  onInsert: (row: Row) => void = () => undefined;
+  commits = 0;
+  readonly #store: Store;
+  readonly #quota: number;
+  #drivers: Pick<World, 'keys' | 'images'> | undefined;
+  /** The first thing that was wrong. Kept, because whoever wrote may be a process that is dead by now. */
+  #failure: Error | undefined;
+
+  constructor(store: Store, quota: number) {
+    this.#store = store;
+    this.#quota = quota;
+  }
+
+  watchDrivers(drivers: Pick<World, 'keys' | 'images'>): void {
+    this.#drivers = drivers;
+  }
+
+  /** @throws what was wrong with any commit so far. */
+  assertSound(): void {
+    if (this.#failure) throw this.#failure;
+  }
+
+  get(kind: string, id: string) {
+    return this.#store.get(kind, id);
+  }
+  list(query: Parameters<Store['list']>[0]) {
+    return this.#store.list(query);
+  }
+  count(query: Parameters<Store['count']>[0]) {
+    return this.#store.count(query);
+  }
+  token(key: string) {
+    return this.#store.token(key);
+  }
+  close() {
+    return this.#store.close();
+  }
+
+  async lease(query: Parameters<Store['lease']>[0]) {
+    const leased = await this.#store.lease(query);
+    this.#watch(() => {
+      for (const row of leased) {
+        const before = this.rows.get(keyOf(row.kind, row.id));
+        assert.ok(before && before.dueAt !== null && before.dueAt <= query.now, `${row.id} was leased and not due`);
+        assert.equal(row.attempts, before.attempts + 1);
+        this.#replaced(row);
+      }
+    });
+    return leased;
+  }
+
+  async write(batch: readonly Write[]) {
+    const changed = await this.#store.write(batch);
+    this.#watch(() => {
+      for (const write of batch) this.#applied(write);
+    });
+    return changed;
+  }
+
+  #watch(look: () => void): void {
+    this.commits += 1;
+    try {
+      look();
+      this.#checkEverything();
+    } catch (error) {
+      this.#failure ??= error as Error;
+    }
+  }
+
+  #applied(write: Write): void {
+    if (write.op === 'insert') this.#inserted(write.row);
+    else if (write.op === 'update') this.#replaced(write.row);
+    else if (write.op === 'delete') this.#deleted(write.kind, write.id, write.version);
+    else if (write.op === 'token') this.tokens.add(write.token.key);
+  }
+
+  #deleted(kind: string, id: string, version: number): void {
+    const before = this.rows.get(keyOf(kind, id));
+    assert.equal(before?.version, version);
+    if (MOVES[kind]) assert.equal(before?.state, 'DELETED', `${id} is purged`);
+    this.rows.delete(keyOf(kind, id));
+  }
+
+  #inserted(row: Row): void {
+    assert.ok(!this.rows.has(keyOf(row.kind, row.id)), `${row.id} was there already`);
+    assert.equal(row.version, 1);
+    if (row.kind === KIND.eulaAcceptance || (row.kind === KIND.streamingImage && row.studioId !== 'amazon')) {
+      const studio = this.rows.get(keyOf(KIND.studio, row.studioId));
+      assert.ok(studio && OPEN.includes(studio.state), `${row.kind} in a studio that is ${studio?.state}`);
+    }
+    this.rows.set(keyOf(row.kind, row.id), row);
+    if (row.kind === KIND.streamingImage) {
+      const { name } = JSON.parse(row.doc) as { name: string };
+      this.inserted.set(name, [...(this.inserted.get(name) ?? []), row.id]);
+    }
+    this.onInsert(row);
+  }
+
+  #replaced(row: Row): void {
+    const before = this.rows.get(keyOf(row.kind, row.id));
+    assert.ok(before, `${row.id} was not there`);
+    assert.equal(row.version, before.version + 1, `version of ${row.id}`);
+    const moves = MOVES[row.kind]?.[before.state];
+    assert.ok(!MOVES[row.kind] || moves?.includes(row.state), `${row.kind} went from ${before.state} to ${row.state}`);
+    const [old, doc] = [JSON.parse(before.doc), JSON.parse(row.doc)];
+    assert.equal(doc.state, row.state);
+    for (const member of FIXED) assert.equal(doc[member], old[member], `${member} of ${row.id}`);
+    for (const column of ['studioId', 'createdAt'] as const) assert.equal(row[column], before[column]);
+    this.rows.set(keyOf(row.kind, row.id), row);
+  }
+
+  #checkEverything(): void {
+    const counts = new Map<string, number>();
+    const names = new Set<string>();
+    for (const row of this.rows.values()) {
+      if (!MOVES[row.kind]) continue;
+      const works = row.state.endsWith('_IN_PROGRESS') || row.state === 'DELETED';
+      assert.equal(row.dueAt !== null, works, `${row.id} is ${row.state}, due at ${row.dueAt}`);
+      if (row.kind === KIND.studio) this.#checkStudio(row, names);
+      else this.#checkImage(row, counts);
+    }
+    for (const [studioId, count] of counts) assert.ok(count <= this.#quota, `${studioId} has ${count} images`);
+  }
+
+  /** A studio that never came to be has given its name back, and keeps no other from it. */
+  #checkStudio({ id, state, doc, uniqueName }: Row, names: Set<string>): void {
+    if (uniqueName === null) {
+      assert.ok(!OPEN.includes(state) && !state.startsWith('UPDATE'), `${id} is ${state} without a name`);
+      return;
+    }
+    assert.equal(uniqueName, (JSON.parse(doc) as { studioName: string }).studioName);
+    assert.ok(state !== 'DELETED' && !names.has(uniqueName), `two studios are called ${uniqueName}`);
+    names.add(uniqueName);
+  }
+
+  #checkImage(row: Row, counts: Map<string, number>): void {
+    if (row.state === 'DELETED') return;
+    if (row.studioId !== 'amazon') {
+      counts.set(row.studioId, (counts.get(row.studioId) ?? 0) + 1);
+      const studio = this.rows.get(keyOf(KIND.studio, row.studioId));
+      assert.ok(studio && studio.state !== 'DELETED', `${row.id} outlives its studio`);
+    }
+    if (row.state === 'READY') this.#checkReadable(row);
+  }
+
+  #checkReadable(row: Row): void {
+    if (!this.#drivers) return;
+    const { images, keys } = this.#drivers;
+    const [copy, key] = [images.copies.get(row.id), keys.dataKeys.get(row.id)];
+    assert.ok(copy, `${row.id} is READY without bytes`);
+    assert.ok(key, `${row.id} is READY without a key`);
+    assert.equal(copy.passphrase, key.passphrase, `the key of ${row.id} does not open its bytes`);
+    assert.equal(key.keyArn, (JSON.parse(row.doc) as StreamingImage).encryptionConfiguration?.keyArn);
+  }
+
+  /** Everything that was acknowledged is in the database, and nothing else is. */
+  async assertSameAsDatabase(): Promise<void> {
+    for (const kind of Object.values(KIND)) {
+      const found = await this.#store.list({ kind, limit: 100_000 });
+      const expected = [...this.rows.values()].filter((row) => row.kind === kind);
+      const sorted = (rows: readonly Row[]) => rows.map((row) => ({ ...row })).sort((a, b) => (a.id < b.id ? -1 : 1));
+      assert.deepEqual(sorted(found), sorted(expected));
+    }
+  }
+}
