@@ -26,7 +26,7 @@ function limitsOf(shape: Shape): string {
         maxLength === undefined
           ? minLength && `at least ${minLength} characters`
           : `${minLength ?? 0} to ${maxLength} characters`;
-      const rules = [values && values.map(code).join(', '), length, pattern && code(pattern.source)];
+      const rules = [values?.map(code).join(', '), length, pattern && code(pattern.source)];
       return ['string', ...rules.filter(Boolean)].join('; ');
     }
     case 'list':

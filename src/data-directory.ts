@@ -4,8 +4,8 @@
  * The lock is one of the operating system's on an SQLite file of its own, so that it ends with the process however the
  * process ends. Commands that run beside a server do not take it: they share the database.
  */
-import { accessSync, constants, mkdirSync, statSync } from 'node:fs';
-import { join } from 'node:path';
+import { accessSync, constants, existsSync, mkdirSync, statSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 
 /** Why the program cannot start. The message is one line for the person at the terminal. */
@@ -21,22 +21,32 @@ export interface DataDirectory {
   readonly images: string;
 }
 
-/** @throws StartError when the directory cannot be made or written to. */
+/** @throws StartError when the directory or its database cannot be made or written to. */
 export function openDataDirectory(path: string): DataDirectory {
+  const database = join(path, 'backlot.db');
   try {
-    mkdirSync(path, { recursive: true, mode: 0o700 });
+    makeDirectory(path);
     if (!statSync(path).isDirectory()) throw new Error('it is not a directory');
     accessSync(path, constants.R_OK | constants.W_OK | constants.X_OK);
+    // SQLite opens a database that it may only read without a word, and the first write would be the first to fail.
+    if (existsSync(database)) accessSync(database, constants.R_OK | constants.W_OK);
   } catch (error) {
     throw new StartError(`The data directory ${path} cannot be used: ${reasonOf(error)}`);
   }
   return {
     path,
-    database: join(path, 'backlot.db'),
+    database,
     credentials: join(path, 'credentials'),
     keys: join(path, 'keys'),
     images: join(path, 'images'),
   };
+}
+
+/** Makes the directory and what it lacks above it. Node's own recursive way never ends below /proc. */
+function makeDirectory(path: string): void {
+  if (existsSync(path)) return;
+  makeDirectory(dirname(path));
+  mkdirSync(path, { mode: 0o700 });
 }
 
 /**

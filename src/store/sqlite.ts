@@ -1,7 +1,7 @@
 /**
  * The embedded store: one SQLite file in WAL mode, every commit synced to disk before it is acknowledged.
  *
- * Writes that arrive within one turn of the event loop share a transaction: a batch whose guard fails is undone alone, and
+ * Writes that arrive together share a transaction: a batch whose guard fails is undone alone, and
  * nobody is answered before the COMMIT. Between BEGIN and COMMIT there must never be an `await`: another request would
  * join the transaction. What was read is kept ready for as long as `data_version` says that no other process has written
  * since; our own writes replace it.
@@ -25,6 +25,8 @@ import {
 const BUSY_TIMEOUT_MS = 2_000;
 /** Batches that may wait for one commit. More than this is overload, and refused. */
 const PENDING_MAX = 4_096;
+/** Turns of the event loop that a batch waits for others at most: far less time than the commit takes. */
+const GATHER_TURNS_MAX = 8;
 /** Rows kept ready. At about 1 KiB each this is tens of megabytes. */
 const CACHED_ROWS_MAX = 20_000;
 /** Pages of lists kept ready, each of about a hundred rows. */
@@ -214,7 +216,16 @@ class SqliteStore implements Store {
       if (this.#pending.length >= PENDING_MAX) {
         return reject(new ServiceError('ThrottlingException', 'Too many writes at once. Try again in a moment.'));
       }
-      if (this.#pending.push({ ...batch, resolve, reject } as Pending) === 1) setImmediate(() => this.#flush());
+      if (this.#pending.push({ ...batch, resolve, reject } as Pending) === 1) this.#gather(0, GATHER_TURNS_MAX);
+    });
+  }
+
+  /** Commits as soon as a turn of the event loop brings no further batch: one commit for all costs little more than one. */
+  #gather(gathered: number, turnsLeft: number): void {
+    setImmediate(() => {
+      const { length } = this.#pending;
+      if (length > gathered && turnsLeft > 0) this.#gather(length, turnsLeft - 1);
+      else this.#flush();
     });
   }
 

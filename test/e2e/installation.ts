@@ -80,8 +80,8 @@ export interface RunningServer {
   readonly port: number;
   readonly pid: number;
   readonly process: Running;
-  /** SIGTERM, and what came of it. */
-  stop(): Promise<Finished>;
+  /** Asks it to stop, and says what came of it. */
+  stop(signal?: 'SIGTERM' | 'SIGINT'): Promise<Finished>;
   /** `kill -9`. */
   kill(): Promise<Finished>;
 }
@@ -119,7 +119,7 @@ export class Installation {
     const url = address();
     if (url === undefined) throw new Error(`the server did not start: ${process.stderr}`);
     let asked = false;
-    const end = (signal: NodeJS.Signals) => () => {
+    const end = (signal: NodeJS.Signals) => {
       asked = true;
       process.signal(signal);
       return process.finished;
@@ -134,8 +134,8 @@ export class Installation {
       port: Number(new URL(url).port),
       pid: process.pid,
       process,
-      stop: end('SIGTERM'),
-      kill: end('SIGKILL'),
+      stop: (signal = 'SIGTERM') => end(signal),
+      kill: () => end('SIGKILL'),
     };
   }
 

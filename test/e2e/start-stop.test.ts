@@ -3,16 +3,19 @@
  * a stop in the middle of a request and of an import loses neither.
  */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { describe, it, type TestContext } from 'node:test';
+import { Sha256 } from '@aws-crypto/sha256-js';
 import { ListStudiosCommand } from '@aws-sdk/client-nimble';
+import { SignatureV4 } from '@smithy/signature-v4';
 import { toolsHolding } from '../drivers/tools.ts';
 import { until } from '../support/until.ts';
 import { createImage, readyStudio, settledImage } from './api.ts';
-import { sdkClient } from './clients.ts';
+import { readProfile, sdkClient } from './clients.ts';
 import { makeDisk } from './disks.ts';
-import { BACKLOT, type Finished, Installation, type RunningServer } from './installation.ts';
+import { BACKLOT, Installation, type Running, type RunningServer } from './installation.ts';
 
 const modeOf = (path: string) => (statSync(path).mode & 0o777).toString(8);
 
@@ -27,10 +30,13 @@ function modesIn(directory: string): Map<string, string> {
   );
 }
 
-/** Asserts that the server did not start, for a reason in one line. */
-function refused({ code, stdout, stderr }: Finished, says: RegExp): void {
-  assert.equal(code, 1, stderr);
+/** Asserts that a server does not start, for a reason in one line. */
+async function refused(serving: Running, says: RegExp): Promise<void> {
+  await until('the server ends or starts', () => serving.ended || serving.stdout !== '');
+  serving.signal('SIGKILL');
+  const { code, stdout, stderr } = await serving.finished;
   assert.equal(stdout, '');
+  assert.equal(code, 1, stderr);
   assert.match(stderr, /^backlot: [^\n]+\n$/);
   assert.match(stderr, says);
 }
@@ -70,8 +76,7 @@ describe('the server', { concurrency: true }, () => {
       [studioId],
     );
     assert.equal((await installation.json<object[]>(['access-key', 'list'])).length, 1);
-    second.process.signal('SIGINT');
-    assert.equal((await second.process.finished).code, 0);
+    assert.equal((await second.stop('SIGINT')).code, 0);
   });
 
   it('makes no second key when its credentials file was taken away, and says how to get one', async (t) => {
@@ -98,8 +103,8 @@ describe('the server', { concurrency: true }, () => {
   it('refuses a data directory that another server has, and lets it go when that one is killed', async (t) => {
     const installation = new Installation(t);
     const first = await installation.start();
-    const second = await installation.backlot(['serve', '--port', '0']);
-    refused(second, /Another Backlot server is using the data directory .*--data-dir/);
+    const second = installation.spawn([BACKLOT, 'serve', '--port', '0']);
+    await refused(second, /Another Backlot server is using the data directory .*--data-dir/);
     assert.equal((await get(first, '/readyz')).status, 200);
     await first.kill();
     await installation.start();
@@ -107,9 +112,8 @@ describe('the server', { concurrency: true }, () => {
 
   it('refuses a port that is in use', async (t) => {
     const { port } = await new Installation(t).start();
-    const finished = await new Installation(t).backlot(['serve', '--port', String(port)]);
-    refused(
-      finished,
+    await refused(
+      new Installation(t).spawn([BACKLOT, 'serve', '--port', String(port)]),
       new RegExp(`Cannot listen on 127\\.0\\.0\\.1:${port}: the port is in use; choose another with --port`),
     );
   });
@@ -117,39 +121,38 @@ describe('the server', { concurrency: true }, () => {
   it('refuses a data directory that it cannot write to', async (t) => {
     const installation = new Installation(t);
     const serve = [...ORDINARY, BACKLOT, 'serve', '--port', '0'];
-    const inside = (path: string) => installation.run([...serve, '--data-dir', path]);
+    const inside = (path: string) => installation.spawn([...serve, '--data-dir', path]);
     const place = `${installation.directory}/closed`;
     mkdirSync(place);
     chmodSync(place, 0o500);
-    refused(await inside(place), /The data directory \S+\/closed cannot be used: EACCES/);
-    refused(await inside(`${place}/data`), /The data directory \S+\/closed\/data cannot be used: EACCES/);
+    await refused(inside(place), /The data directory \S+\/closed cannot be used: EACCES/);
+    await refused(inside(`${place}/data`), /The data directory \S+\/closed\/data cannot be used: EACCES/);
     writeFileSync(`${installation.directory}/file`, '');
-    refused(await inside(`${installation.directory}/file`), /The data directory \S+\/file cannot be used/);
+    await refused(inside(`${installation.directory}/file`), /The data directory \S+\/file cannot be used/);
     assert.deepEqual(readdirSync(place), []);
   });
 
   it('refuses a database that it cannot write, or that is none', async (t) => {
     const installation = new Installation(t);
     await (await installation.start()).stop();
-    const serve = () => installation.run([...ORDINARY, BACKLOT, 'serve', '--port', '0']);
+    const serve = () => installation.spawn([...ORDINARY, BACKLOT, 'serve', '--port', '0']);
     chmodSync(installation.path('backlot.db'), 0o400);
-    refused(await serve(), /The database \S+\/backlot\.db cannot be opened/);
+    await refused(serve(), /cannot be used: EACCES.*backlot\.db/);
     chmodSync(installation.path('backlot.db'), 0o600);
     writeFileSync(installation.path('backlot.db'), 'not a database, but long enough to be taken for one'.repeat(100));
-    refused(await serve(), /The database \S+\/backlot\.db cannot be opened/);
+    await refused(serve(), /The database \S+\/backlot\.db cannot be opened/);
   });
 
   it('refuses keys that others may read', async (t) => {
     const installation = new Installation(t);
     await (await installation.start()).stop();
     chmodSync(installation.path('keys/root.key'), 0o644);
-    refused(await installation.backlot(['serve', '--port', '0']), /The root key \S+ is within reach of others/);
+    await refused(installation.spawn([BACKLOT, 'serve', '--port', '0']), /The root key \S+ is within reach of others/);
   });
 
   it('answers a slow request and puts down an import when it is asked to stop, and goes on with that', async (t) => {
     const { installation, server, studioId, streamingImageId } = await whileImporting(t);
-    const slow = slowRequest(server);
-    await until('the server has the request', () => slow.sent);
+    const slow = await slowRequest(installation, server);
     const askedAt = performance.now();
     const stopping = server.stop();
     await until('it takes no connections any more', () =>
@@ -159,8 +162,7 @@ describe('the server', { concurrency: true }, () => {
       ),
     );
     slow.finish();
-    // It is not signed: what counts is that it was read to its end and answered.
-    assert.equal((await slow.answer).status, 403);
+    assert.equal(await slow.answer, 200);
     const { code, signal, stderr } = await stopping;
     assert.deepEqual([code, signal], [0, null], stderr);
     assert.ok(performance.now() - askedAt < 10_000);
@@ -168,14 +170,16 @@ describe('the server', { concurrency: true }, () => {
     assert.deepEqual(readdirSync(installation.path('images/staging')), []);
 
     const next = await installation.start();
-    const image = await settledImage(sdkClient(t, installation, next), studioId, streamingImageId);
-    assert.equal(image.state, 'READY');
+    const client = sdkClient(t, installation, next);
+    const { studios } = await client.send(new ListStudiosCommand({}));
+    assert.ok(studios!.some(({ studioName }) => studioName === 'slow'));
+    assert.equal((await settledImage(client, studioId, streamingImageId)).state, 'READY');
   });
 
   it('does not wait for ever for a request that does not end', async (t) => {
-    const server = await new Installation(t).start();
-    const slow = slowRequest(server);
-    await until('the server has the request', () => slow.sent);
+    const installation = new Installation(t);
+    const server = await installation.start();
+    const slow = await slowRequest(installation, server);
     const askedAt = performance.now();
     assert.equal((await server.stop()).code, 0);
     assert.ok(performance.now() - askedAt < 10_000);
@@ -207,23 +211,34 @@ async function whileImporting(t: TestContext) {
   return { installation, server, studioId, streamingImageId };
 }
 
-/** A request whose body comes in two halves. */
-function slowRequest({ url }: RunningServer) {
-  const body = JSON.stringify({ studioName: 'slow' });
-  const headers = { 'Content-Type': 'application/json', 'Content-Length': body.length };
-  const sending = request(`${url}/2020-08-01/studios`, { method: 'POST', headers });
-  const answer = new Promise<{ status: number }>((resolve, reject) => {
+/** A signed CreateStudio whose body comes in two halves. */
+async function slowRequest(installation: Installation, { url, port }: RunningServer) {
+  const { region, ...credentials } = readProfile(installation.credentials);
+  const roles = { adminRoleArn: 'arn:aws:iam::1:role/a', userRoleArn: 'arn:aws:iam::1:role/u' };
+  const body = JSON.stringify({ studioName: 'slow', displayName: 'Slow', ...roles });
+  const signer = new SignatureV4({ service: 'nimble', region, credentials, sha256: Sha256 });
+  const path = '/2020-08-01/studios';
+  const { headers } = await signer.sign({
+    method: 'POST',
+    protocol: 'http:',
+    hostname: '127.0.0.1',
+    path,
+    headers: { host: `127.0.0.1:${port}`, 'content-type': 'application/json' },
+    body,
+  });
+  const framing = { 'content-length': body.length, expect: '100-continue' };
+  const sending = request(url + path, { method: 'POST', headers: { ...headers, ...framing } });
+  const answer = new Promise<number>((resolve, reject) => {
     sending.on('response', (response) => {
       response.resume();
-      response.on('end', () => resolve({ status: response.statusCode! }));
+      response.on('end', () => resolve(response.statusCode!));
     });
     sending.on('error', reject);
   });
   // It may come before anybody waits for it.
   answer.catch(() => undefined);
-  const state = { sent: false, answer, finish: () => sending.end(body.slice(5)) };
-  sending.write(body.slice(0, 5), () => {
-    state.sent = true;
-  });
-  return state;
+  // The server has the head, and says so.
+  await once(sending, 'continue');
+  sending.write(body.slice(0, 5));
+  return { answer, finish: () => sending.end(body.slice(5)) };
 }

@@ -116,23 +116,28 @@ export class Cluster {
   async #befall(process: Process, point: string): Promise<void> {
     if (this.#calm) return;
     const random = this.#random;
+    const inStore = point.startsWith('store.');
     if (random.chance(0.2)) await turns(1 + random.below(3));
-    if (random.chance(0.006)) await this.#stall();
+    const stalls = random.chance(inStore ? 0.006 : 0.03);
+    if (stalls) await this.#stall();
+    // Who stood still for long is likelier to find that things have gone wrong.
+    const worse = stalls ? 10 : 1;
     if (random.chance(0.009)) {
       this.befell.killed += 1;
       process.kill();
     } else if (this.#calm || !process.alive) {
       return;
-    } else if (point.startsWith('store.')) {
+    } else if (inStore) {
       // Behind a call of the store it is too late to fail: what is written is written.
-      if (!point.endsWith('done') && random.chance(0.004))
+      if (!point.endsWith('done') && random.chance(0.004)) {
         this.#fail(new ServiceError('InternalServerErrorException', 'store'));
-    } else if (random.chance(0.03)) {
-      this.#fail(new Error(`a passing failure at ${point}`));
-    } else if (random.chance(0.01) && point.startsWith('images.')) {
+      }
+    } else if (random.chance(0.01 * worse) && point.startsWith('images.')) {
       this.#fail(new ImageFailure('NO_SPACE', 'There is no space left'));
-    } else if (random.chance(0.01) && (point === 'keys.generate' || point === 'keys.unseal')) {
+    } else if (random.chance(0.01 * worse) && (point === 'keys.generate' || point === 'keys.unseal')) {
       this.#fail(new KeyUnavailable('There is no such key'));
+    } else if (random.chance(0.03 * worse)) {
+      this.#fail(new Error(`a passing failure at ${point}`));
     }
   }
 

@@ -414,7 +414,9 @@ class User {
   /** Mostly one that is not deleted. */
   #pickStudio(): string {
     const { studioIds } = this.#shared;
-    const live = studioIds.filter((id) => this.#row(KIND.studio, id) && this.#row(KIND.studio, id)!.state !== 'DELETED');
+    const live = studioIds.filter(
+      (id) => this.#row(KIND.studio, id) && this.#row(KIND.studio, id)!.state !== 'DELETED',
+    );
     return this.#random.pick(live.length > 0 && this.#random.chance(0.9) ? live : studioIds);
   }
 

@@ -38,6 +38,8 @@ export class Connection {
   #ended = false;
   /** Resolves when the other side has closed or broken the connection. */
   readonly closed: Promise<void>;
+  /** Why it is broken, where it was not closed in order. */
+  error: Error | undefined;
 
   private constructor(socket: Socket) {
     this.#socket = socket;
@@ -53,7 +55,11 @@ export class Connection {
       this.#arrived.resolve();
       this.#arrived = Promise.withResolvers();
     });
-    socket.on('end', ended).on('close', ended).on('error', ended);
+    socket.on('end', ended).on('close', ended);
+    socket.on('error', (error) => {
+      this.error = error;
+      ended();
+    });
   }
 
   /** @param allowHalfOpen go on sending after the other side has said that it sends no more. */

@@ -83,7 +83,13 @@ export function createWorld(options: { seed?: string; settings?: Partial<DomainS
   const images = new SimulatedImages();
   images.now = () => clock.now();
   const settings = { ...SETTINGS, ...options.settings };
-  const services: Services = { store, clock, ids: createIds(seededRandom(options.seed ?? 'world')), settings, wake: () => undefined };
+  const services: Services = {
+    store,
+    clock,
+    ids: createIds(seededRandom(options.seed ?? 'world')),
+    settings,
+    wake: () => undefined,
+  };
   let studios = 0;
   const world: World = {
     store,

@@ -54,8 +54,8 @@ export interface TestService {
   send(message: Message): Promise<Answer>;
   /** Signs and sends. */
   call(draft: Draft, signing?: Signing): Promise<Answer>;
-  /** Every row of every table, to be compared with a later one. */
-  snapshot(): string;
+  /** Every row of every table as a line, to be compared with what is there later. */
+  snapshot(): string[];
 }
 
 interface Options {
@@ -63,10 +63,7 @@ interface Options {
   readonly overrides?: Overrides;
 }
 
-export async function startService(
-  t: Owner,
-  { settings = {}, overrides = {} }: Options = {},
-): Promise<TestService> {
+export async function startService(t: Owner, { settings = {}, overrides = {} }: Options = {}): Promise<TestService> {
   const closers: (() => unknown)[] = [];
   t.after(async () => {
     for (const close of closers.reverse()) await close();
@@ -150,12 +147,15 @@ function targetOf({ path, query = {} }: SignedParts): string {
   return pairs.length === 0 ? path : `${path}?${pairs.join('&')}`;
 }
 
-function dump(database: string): string {
+function dump(database: string): string[] {
   const reader = new DatabaseSync(database, { readOnly: true });
   try {
     const tables = reader.prepare("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name").all();
-    return JSON.stringify(
-      tables.map(({ name }) => [name, reader.prepare(`SELECT * FROM "${name}" ORDER BY 1, 2`).all()]),
+    return tables.flatMap(({ name }) =>
+      reader
+        .prepare(`SELECT * FROM "${name}" ORDER BY 1, 2`)
+        .all()
+        .map((row) => `${name}: ${JSON.stringify(row)}`),
     );
   } finally {
     reader.close();

@@ -4,12 +4,13 @@
  */
 import assert from 'node:assert/strict';
 import { after, describe, test } from 'node:test';
+import { GetStreamingImageCommand, ResourceNotFoundException } from '@aws-sdk/client-nimble';
 import { type OperationName, operations } from '../../src/contract/index.ts';
 import type { Operation } from '../../src/contract/operation.ts';
 import type { StringShape } from '../../src/contract/shape.ts';
 import { ERROR_STATUS, type ErrorName } from '../../src/errors.ts';
-import { type Answer, bytesOf, type Message } from '../support/connection.ts';
-import { API, makeStudio, putReadyImage, untilState } from '../support/furnish.ts';
+import type { Answer, Message } from '../support/connection.ts';
+import { API, makeStudio, putReadyImage } from '../support/furnish.ts';
 import { sampleMembers } from '../support/samples.ts';
 import { type Draft, startService } from '../support/service.ts';
 
@@ -56,7 +57,7 @@ async function refused(message: Message, name: ErrorName, body: Refusal | RegExp
   assert.equal(answer.headers.get('x-amzn-errortype'), name, answer.body);
   if (body instanceof RegExp) assert.match(answer.body, body);
   else assert.deepEqual(JSON.parse(answer.body), body);
-  assert.equal(service.snapshot(), before, 'a refused request changes nothing');
+  assert.deepEqual(service.snapshot(), before, 'a refused request changes nothing');
 }
 
 const violation = (path: string, constraint: string, value = 'Value'): Refusal => ({
@@ -321,6 +322,15 @@ describe('what is not there', () => {
     });
   }
 
+  test("the vendor's client knows it for what it is", async () => {
+    const call = service.client.send(new GetStreamingImageCommand({ studioId, streamingImageId: 'none' }));
+    await assert.rejects(call, (error) => {
+      assert.ok(error instanceof ResourceNotFoundException);
+      assert.deepEqual([error.code, error.context], ['RESOURCE_NOT_FOUND', { resourceId: 'none' }]);
+      return true;
+    });
+  });
+
   test('a EULA', () => absent({ path: `${API}/eulas/none` }, 'none'));
 
   test('what an ARN names: nothing, another account, another region, another kind', async () => {
@@ -387,7 +397,7 @@ test('a full studio is answered 402, which is not any other refusal', async (t) 
     code: 'STREAMING_IMAGES_PER_STUDIO',
     context: { quota: '1', resourceId: id },
   });
-  assert.equal(small.snapshot(), before);
+  assert.deepEqual(small.snapshot(), before);
 });
 
 describe('answers', () => {
@@ -507,6 +517,13 @@ function parseMetrics(text: string): { types: Map<string, string>; samples: Samp
   return { types, samples };
 }
 
+const LABELS: Readonly<Record<string, RegExp>> = {
+  status: /^\d{3}$/,
+  le: /^(\d+(\.\d+)?|\+Inf)$/,
+  kind: /^[a-z-]+$/,
+  state: /^[A-Z_]+$/,
+};
+
 describe('for operators', () => {
   const plain = (target: string) =>
     service.send({ method: 'GET', target, headers: [['host', 'x']], body: Buffer.alloc(0) });
@@ -524,6 +541,17 @@ describe('for operators', () => {
       );
       assert.ok(answer.headers.has('x-amzn-requestid'));
     }
+  });
+
+  test('/readyz while the database does not answer, which /healthz is not about', async (t) => {
+    const broken = await startService(t);
+    const statusOf = async (target: string) =>
+      (await broken.send({ method: 'GET', target, headers: [['host', 'x']], body: Buffer.alloc(0) })).status;
+    await broken.service.parts.store.close();
+    assert.deepEqual([await statusOf('/readyz'), await statusOf('/healthz')], [503, 200]);
+    const answer = await broken.call({ path: `${API}/studios` });
+    requireWellFormed(answer);
+    assert.deepEqual([answer.status, JSON.parse(answer.body).code], [500, 'SERVER_FAILED']);
   });
 
   test('/metrics: requests, durations, transitions, queue, bytes of images', async () => {
@@ -570,12 +598,12 @@ describe('for operators', () => {
     const names: readonly string[] = operations.map(({ name }) => name);
     for (const { labels } of parseMetrics(body).samples) {
       const { operation, ...others } = labels;
-      assert.ok(operation === undefined || names.includes(operation) || /^(Unknown|\/\w+)$/.test(operation), operation);
+      assert.ok(
+        operation === undefined || names.includes(operation) || /^(Unknown|\/\w+)$/.test(operation),
+        String(operation),
+      );
       for (const [label, value] of Object.entries(others)) {
-        assert.match(
-          value,
-          { status: /^\d{3}$/, le: /^(\d+(\.\d+)?|\+Inf)$/, kind: /^[a-z-]+$/, state: /^[A-Z_]+$/ }[label]!,
-        );
+        assert.match(value, LABELS[label] ?? /^$/, label);
       }
     }
     for (const secret of [
@@ -597,5 +625,3 @@ describe('for operators', () => {
     }
   });
 });
-
-// ---------------------------------------------------------------------------------------------------------------------

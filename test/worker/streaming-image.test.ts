@@ -420,18 +420,36 @@ test('how far an import is stands in the message while it runs', async (t) => {
   await assertEnded(scene, id, 'import', 'with progress');
 });
 
-test('an import whose lease is lost is told to stop, and leaves nothing behind', async (t) => {
-  const scene = await createScene(t);
-  const id = await scene.create();
-  const points = ['images.converted'];
+/** An import that stands still in the middle, and whether it has been told to stop. */
+function heldImport({ world }: Scene) {
+  const { images } = world;
+  const original = images.import.bind(images);
   const reached = Promise.withResolvers<void>();
   const released = Promise.withResolvers<void>();
-  const ended = scene.work((point) => {
-    if (!points.includes(point)) return;
+  let signal: AbortSignal | undefined;
+  images.import = (request) => {
+    signal ??= request.signal;
+    return original(request);
+  };
+  const process = new Process((point) => {
+    if (point !== 'images.converted') return;
     reached.resolve();
     return released.promise;
   });
-  await reached.promise;
+  return {
+    process,
+    reached: reached.promise,
+    release: () => released.resolve(),
+    told: () => until('the import is told to stop', () => signal?.aborted),
+  };
+}
+
+test('an import whose lease is lost is told to stop, and leaves nothing behind', async (t) => {
+  const scene = await createScene(t);
+  const id = await scene.create();
+  const held = heldImport(scene);
+  const ended = scene.workIn(held.process);
+  await held.reached;
   scene.world.clock.advance(LEASE_MS);
   const now = scene.world.clock.now();
   const rival = await scene.world.store.lease({
@@ -443,10 +461,8 @@ test('an import whose lease is lost is told to stop, and leaves nothing behind',
   });
   const leased = { ...rival[0]! };
   t.mock.timers.tick(5_000);
-  // The renewal is the only write there is; once it was refused, the work has been told.
-  await new Promise((resolve) => setImmediate(resolve));
-  await new Promise((resolve) => setImmediate(resolve));
-  released.resolve();
+  await held.told();
+  held.release();
   await ended;
   assert.equal(scene.holdings(id).bytes, false);
   assert.deepEqual({ ...(await scene.world.store.get(KIND.streamingImage, id)) }, leased);
@@ -457,19 +473,13 @@ test('an import whose lease is lost is told to stop, and leaves nothing behind',
 test('a worker that is stopped gives the import back at once, and nothing is left of it', async (t) => {
   const scene = await createScene(t);
   const id = await scene.create();
-  const reached = Promise.withResolvers<void>();
-  const released = Promise.withResolvers<void>();
-  const process = new Process((point) => {
-    if (point !== 'images.converted') return;
-    reached.resolve();
-    return released.promise;
-  });
+  const held = heldImport(scene);
   const worker = scene.world.worker();
-  const ended = process.run(() => worker.runOnce());
-  await reached.promise;
-  const stopping = process.run(() => worker.stop());
-  await new Promise((resolve) => setImmediate(resolve));
-  released.resolve();
+  const ended = held.process.run(() => worker.runOnce());
+  await held.reached;
+  const stopping = held.process.run(() => worker.stop());
+  await held.told();
+  held.release();
   await Promise.all([ended, stopping]);
   const { state, attempts, dueAt } = (await scene.world.store.get(KIND.streamingImage, id))!;
   assert.deepEqual([state, attempts, dueAt], ['CREATE_IN_PROGRESS', 0, scene.world.clock.now()]);

@@ -1,0 +1,30 @@
+/** Access keys: what may be listed is in the document, the secret is sealed, and a sealed secret is of no use elsewhere. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { newAccessKey, openSecret } from '../../src/domain/access-key.ts';
+import { KIND } from '../../src/domain/kinds.ts';
+import { createWorld } from '../support/domain.ts';
+
+test('a new access key says whose it is and what for, and nowhere holds its secret in the clear', () => {
+  const { keys, services } = createWorld();
+  const { row, secretAccessKey } = newAccessKey('render farm', keys, services);
+  assert.equal(row.kind, KIND.accessKey);
+  assert.match(row.id, /^AKIA[A-Z2-7]{16}$/);
+  assert.match(secretAccessKey, /^[A-Za-z0-9+/]{40}$/);
+  assert.deepEqual(JSON.parse(row.doc), {
+    accessKeyId: row.id,
+    name: 'render farm',
+    principalId: `AIDA${row.id.slice(4)}`,
+    role: 'administrator',
+    createdAt: '2026-01-01T00:00:00Z',
+  });
+  assert.ok(!row.doc.includes(secretAccessKey) && !row.private.includes(secretAccessKey));
+});
+
+test('the secret is opened from its own row, and from no other', () => {
+  const { keys, services } = createWorld();
+  const [one, other] = [newAccessKey('one', keys, services), newAccessKey('other', keys, services)];
+  assert.equal(openSecret(one.row, keys), one.secretAccessKey);
+  assert.notEqual(one.secretAccessKey, other.secretAccessKey);
+  assert.throws(() => openSecret({ ...one.row, private: other.row.private }, keys));
+});
