@@ -111,8 +111,9 @@ function apiDocument(): string {
     ]),
     '## Errors',
     '',
-    'The name stands in the header `x-amzn-ErrorType`; the body has `message`, and often `code` (for scripts) and ' +
-      '`context` (a 404 carries `resourceId`).',
+    'The name stands in the header `x-amzn-ErrorType`; the body has `message`, and often a finer word for scripts and ' +
+      '`context` (a 404 carries `resourceId`). The finer word is `code` for the first seven, which the API knows, and ' +
+      '`reason` for the others: clients would take a `code` there for the name of the error.',
     '',
     '| name | status |',
     '|---|---|',

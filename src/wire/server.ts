@@ -7,9 +7,9 @@
  */
 import { randomUUID } from 'node:crypto';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { Duplex } from 'node:stream';
 import type { Operation } from '../contract/operation.ts';
 import { ServiceError, validationFailed } from '../errors.ts';
+import { createRefuser } from './refuse.ts';
 import { errorBody, readInput } from './rest-json.ts';
 import type { Match } from './router.ts';
 import type { SignedRequest } from './sigv4.ts';
@@ -78,9 +78,9 @@ export function createApiServer<H, P>(
   limits: ServerLimits,
   events: ServerEvents,
 ): Server {
-  const arrived: Arrived = new WeakMap();
+  const refuser = createRefuser();
   const listener = (request: IncomingMessage, response: ServerResponse) =>
-    void serve(api, plain, limits, events, arrived, request, response);
+    void serve(api, plain, limits, events, refuser.arrived, request, response);
   const server = createServer(
     {
       maxHeaderSize: limits.headerBytesMax,
@@ -89,15 +89,15 @@ export function createApiServer<H, P>(
       connectionsCheckingInterval: Math.max(250, limits.requestMs / 4),
       keepAliveTimeout: 65_000,
       noDelay: true,
-      // Left to themselves, the next two would be refused by Node, without a request id and an error's name.
+      // Node would refuse it without a request id and an error's name, as it would an unknown expectation.
       requireHostHeader: false,
     },
     listener,
   );
-  server.on('checkExpectation', listener);
   server.maxConnections = limits.connectionsMax;
-  server.on('clientError', (error: NodeJS.ErrnoException, socket) => refuseUnparsable(error, socket, arrived));
-  server.on('connect', (_request, socket) => refuse(socket, TUNNEL));
+  server.on('checkExpectation', listener);
+  server.on('clientError', refuser.unparsable);
+  server.on('connect', refuser.tunnel);
   return server;
 }
 
@@ -106,7 +106,7 @@ async function serve<H, P>(
   plain: ReadonlyMap<string, () => Promise<PlainAnswer>>,
   limits: ServerLimits,
   events: ServerEvents,
-  arrived: Arrived,
+  arrived: (response: ServerResponse) => void,
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
@@ -125,6 +125,7 @@ async function serve<H, P>(
     const plainAnswer = request.method === 'GET' ? plain.get(path) : undefined;
     if (plainAnswer) {
       operationName = path;
+      arrived(response);
       status = answerPlain(response, requestId, await plainAnswer());
       return;
     }
@@ -132,7 +133,7 @@ async function serve<H, P>(
     if (match) operationName = match.route.operation.name;
     // Read also where it is of no use: a client that still sends when the connection closes may never see its answer.
     const body = hasBody(request) ? await readBody(request, limits.bodyBytesMax) : NO_BODY;
-    arrived.set(request.socket, response);
+    arrived(response);
     requireHost(request);
     if (!match) throw unknownOperation();
     const { operation, handler, labelNames } = match.route;
@@ -279,57 +280,4 @@ function answerError(
   const headers = ['x-amzn-ErrorType', outward.name];
   if (hasHeader(request.rawHeaders, 'origin')) headers.push(...CORS_HEADERS);
   return answer(request, response, outward.status, requestId, errorBody(outward), headers);
-}
-
-/** By connection, the answer of its last request that arrived whole. */
-type Arrived = WeakMap<Duplex, ServerResponse>;
-
-interface Refusal {
-  readonly status: string;
-  readonly message: string;
-  readonly code: string;
-}
-
-const TUNNEL = { status: '400 Bad Request', message: 'This server is no proxy', code: 'NO_PROXY' };
-const MALFORMED = { status: '400 Bad Request', message: 'This is not a valid HTTP request', code: 'MALFORMED_HTTP' };
-const REFUSALS: Readonly<Record<string, Refusal>> = {
-  HPE_HEADER_OVERFLOW: {
-    status: '431 Request Header Fields Too Large',
-    message: 'The headers are too large',
-    code: 'HEADERS_TOO_LARGE',
-  },
-  ERR_HTTP_REQUEST_TIMEOUT: {
-    status: '408 Request Timeout',
-    message: 'The request took too long to arrive',
-    code: 'REQUEST_TIMEOUT',
-  },
-};
-
-/** A client that was refused may take this long to read why and to close its side. */
-const LINGER_MS = 1_000;
-
-/**
- * What the HTTP parser refuses never becomes a request: too large a head, too slow, or no HTTP at all. A request before
- * it on the same connection is answered first: its client would take the refusal for its own.
- */
-function refuseUnparsable(error: NodeJS.ErrnoException, socket: Duplex, arrived: Arrived): void {
-  const earlier = arrived.get(socket);
-  const refusal = REFUSALS[error.code ?? ''] ?? MALFORMED;
-  if (earlier && !earlier.closed) earlier.once('close', () => refuse(socket, refusal));
-  else refuse(socket, refusal);
-}
-
-function refuse(socket: Duplex, { status, message, code }: Refusal): void {
-  // Refused already: what else is sent is thrown away until the client closes or the time is up.
-  if (socket.writableEnded) return;
-  if (!socket.writable) {
-    socket.destroy();
-    return;
-  }
-  const body = JSON.stringify({ message, code });
-  socket.end(
-    `HTTP/1.1 ${status}\r\nContent-Type: application/json\r\nx-amzn-ErrorType: ValidationException\r\n` +
-      `x-amzn-RequestId: ${randomUUID()}\r\nContent-Length: ${body.length}\r\nConnection: close\r\n\r\n${body}`,
-  );
-  setTimeout(() => socket.destroy(), LINGER_MS).unref();
 }

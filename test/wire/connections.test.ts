@@ -205,6 +205,13 @@ describe('what is no HTTP', () => {
     });
   }
 
+  test('garbage behind /metrics, which takes a moment', async () => {
+    const connection = await service.connect();
+    await connection.write('GET /metrics HTTP/1.1\r\nHost: x\r\n\r\ngarbage\r\n\r\n');
+    assert.equal((await connection.answer()).status, 200);
+    requireRefusal(await connection.answer(), [400, 'ValidationException', 'MALFORMED_HTTP']);
+  });
+
   test('megabytes of it: the client that sends them still gets the answer', async () => {
     const connection = await service.connect();
     for (let block = 0; block < 64; block += 1) await connection.write(BLOCK);
@@ -413,9 +420,17 @@ async function bareServer(t: Owner, limits: Partial<ServerLimits> = {}) {
 const DELETE = `DELETE ${API}/studios/x HTTP/1.1\r\nHost: x\r\n\r\n`;
 
 test('garbage behind a request that is still worked on: the request gets its own answer first', async (t) => {
-  const { connection, performed, release } = await bareServer(t);
+  const { connection, performed, unparsable, release } = await bareServer(t);
   await connection.write(`${DELETE}${DELETE}garbage\r\n\r\n`);
   await until('both are worked on', () => performed.length === 2);
+  const warnings: Error[] = [];
+  const warn = (warning: Error) => warnings.push(warning);
+  process.on('warning', warn);
+  t.after(() => process.off('warning', warn));
+  for (let piece = 1; unparsable.length < 20; piece += 1) {
+    await connection.write('more garbage\r\n');
+    await until('it has arrived', () => unparsable.length >= piece);
+  }
   release();
   for (let index = 0; index < 2; index += 1) {
     const answer = await connection.answer();
@@ -427,6 +442,7 @@ test('garbage behind a request that is still worked on: the request gets its own
   }
   requireRefusal(await connection.answer(), [400, 'ValidationException', 'MALFORMED_HTTP']);
   await connection.closed;
+  assert.deepEqual(warnings, [], 'no listener for every piece');
 });
 
 test('a body that takes too long behind a request that is still worked on: the same', async (t) => {
