@@ -173,6 +173,9 @@ function statesDocument(): string {
   ].join('\n');
 }
 
+const SETTINGS_START = '<!-- settings -->\n';
+const SETTINGS_END = '<!-- /settings -->';
+
 function readme(): string {
   const text = readFileSync(new URL('README.md', root), 'utf8');
   const rows = Object.values(SETTINGS).map(
@@ -180,10 +183,10 @@ function readme(): string {
       `| ${code(env)} | ${code(`--${flag}`)} | ${byDefault === '' ? '' : code(byDefault)} | ${cell(meaning)} |`,
   );
   const table = ['| variable | flag | default | meaning |', '|---|---|---|---|', ...rows].join('\n');
-  return text.replace(
-    /(<!-- settings -->\n)[\s\S]*?(\n<!-- \/settings -->)/,
-    (_, start, end) => `${start}${table}${end}`,
-  );
+  const start = text.indexOf(SETTINGS_START) + SETTINGS_START.length;
+  const end = text.indexOf(SETTINGS_END);
+  if (start < SETTINGS_START.length || end < start) throw new Error('README.md has lost its settings markers');
+  return `${text.slice(0, start)}${table}\n${text.slice(end)}`;
 }
 
 const documents: readonly [string, string][] = [

@@ -72,11 +72,12 @@ const MIB = 1024 * 1024;
 
 function parsePublicUrl(text: string): { value: string | undefined } | { must: string } {
   if (text === '') return { value: undefined };
-  const must = 'be an http:// or https:// address without a query, for example https://backlot.example.org';
+  const must = 'be an http:// or https:// address without a path, for example https://backlot.example.org';
   if (!URL.canParse(text)) return { must };
   const url = new URL(text);
-  if (!/^https?:$/.test(url.protocol) || url.search || url.hash || url.username) return { must };
-  return { value: text.replace(/\/+$/, '') };
+  if (!/^https?:$/.test(url.protocol) || url.pathname !== '/' || url.search || url.hash || url.username)
+    return { must };
+  return { value: url.origin };
 }
 
 export const SETTINGS: { readonly [K in keyof Config]: Setting<Config[K]> } = {

@@ -4,7 +4,7 @@
  * The lock is one of the operating system's on an SQLite file of its own, so that it ends with the process however the
  * process ends. Commands that run beside a server do not take it: they share the database.
  */
-import { accessSync, constants, existsSync, mkdirSync, statSync } from 'node:fs';
+import { accessSync, chmodSync, constants, existsSync, mkdirSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 
@@ -27,6 +27,8 @@ export function openDataDirectory(path: string): DataDirectory {
   try {
     makeDirectory(path);
     if (!statSync(path).isDirectory()) throw new Error('it is not a directory');
+    requireOwner(path);
+    if (existsSync(database)) chmodSync(path, 0o700);
     accessSync(path, constants.R_OK | constants.W_OK | constants.X_OK);
     // SQLite opens a database that it may only read without a word, and the first write would be the first to fail.
     if (existsSync(database)) accessSync(database, constants.R_OK | constants.W_OK);
@@ -46,7 +48,19 @@ export function openDataDirectory(path: string): DataDirectory {
 function makeDirectory(path: string): void {
   if (existsSync(path)) return;
   makeDirectory(dirname(path));
-  mkdirSync(path, { mode: 0o700 });
+  try {
+    mkdirSync(path, { mode: 0o700 });
+  } catch (error) {
+    // Another process was faster.
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+  }
+}
+
+/** What a server made as one user, a command run as another would fill with files that the server cannot read. */
+function requireOwner(path: string): void {
+  const { uid } = statSync(path);
+  const user = process.geteuid!();
+  if (uid !== user) throw new Error(`it belongs to user ${uid} and this is user ${user}; run this as its owner`);
 }
 
 /**
@@ -55,11 +69,12 @@ function makeDirectory(path: string): void {
  * @throws StartError when another server has it.
  */
 export function lockDataDirectory({ path }: DataDirectory): () => void {
-  const database = new DatabaseSync(join(path, 'server.lock'));
+  let database: DatabaseSync | undefined;
   try {
+    database = new DatabaseSync(join(path, 'server.lock'));
     database.exec('PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE');
   } catch (error) {
-    database.close();
+    database?.close();
     if (/locked|busy/i.test(reasonOf(error))) {
       throw new StartError(
         `Another Backlot server is using the data directory ${path}. Stop it first, or choose another with --data-dir`,
@@ -67,7 +82,8 @@ export function lockDataDirectory({ path }: DataDirectory): () => void {
     }
     throw new StartError(`The data directory ${path} cannot be used: ${reasonOf(error)}`);
   }
-  return () => database.close();
+  const lock = database;
+  return () => lock.close();
 }
 
 export function reasonOf(error: unknown): string {

@@ -2,21 +2,21 @@
  * The composition root: the only file, with main.ts, that knows every part. It opens the parts, hands each what it needs,
  * and closes them in the right order; it decides nothing about studios, requests or images.
  */
-import { existsSync } from 'node:fs';
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
 import { type Clock, systemClock } from './clock.ts';
 import type { Config } from './config.ts';
 import { type OperationName, operations } from './contract/index.ts';
 import { type DataDirectory, lockDataDirectory, openDataDirectory, reasonOf, StartError } from './data-directory.ts';
-import { type AccessKey, newAccessKey, openSecret } from './domain/access-key.ts';
+import { type AccessKey, openSecret } from './domain/access-key.ts';
 import type { DomainSettings, Handler, Principal, Services } from './domain/context.ts';
 import { handlers } from './domain/index.ts';
 import { KIND } from './domain/kinds.ts';
 import { perform, requireAccess } from './domain/perform.ts';
-import { writeDurably } from './files.ts';
 import { createIds, type Ids } from './ids.ts';
 import { type ImageDirectory, openImageDirectory } from './images/directory.ts';
+import { makeFirstAccessKey, requireOwnKeys } from './installation.ts';
 import { type LocalKeys, openLocalKeys } from './keys/local.ts';
 import { createLog, type Log } from './log.ts';
 import { createMetrics } from './metrics.ts';
@@ -61,6 +61,8 @@ export interface Service {
 
 /** A little less than the ten seconds that process managers commonly give. */
 const GRACE_MS = 8_000;
+/** For requests to be ended in, once their connections are closed. */
+const LAST_ANSWERS_MS = 500;
 
 /** @throws StartError with one line for the person at the terminal. */
 export async function openParts(config: Config, overrides: Overrides = {}): Promise<Parts> {
@@ -72,6 +74,7 @@ export async function openParts(config: Config, overrides: Overrides = {}): Prom
     const { region, accountId, diskReserveBytes } = config;
     const keys = await openLocalKeys({ directory: directory.keys, region, accountId, clock });
     const images = await openImageDirectory({ directory: directory.images, diskReserveBytes, clock });
+    await requireOwnKeys({ store, keys, images, clock });
     const address = { url: addressOf(config, config.port) };
     const settings = domainSettings(config, address);
     return { config, directory, store, keys, images, log, clock, ids: overrides.ids ?? createIds(), settings, address };
@@ -179,7 +182,10 @@ function assemble(parts: Parts, overrides: Overrides, unlock: () => void): Servi
       const closed = server.listening ? new Promise((resolve) => server.close(resolve)) : undefined;
       server.closeIdleConnections();
       const impatience = setTimeout(() => server.closeAllConnections(), graceMs);
-      await Promise.all([closed, worker.stop(), upkeep.stop()]);
+      const ended = Promise.all([closed, worker.stop(), upkeep.stop()]);
+      // What hangs longer (a disk that does not sync) is left to the next start, as after a crash.
+      const late = await Promise.race([ended, delay(graceMs + LAST_ANSWERS_MS, 'late')]);
+      if (late === 'late') log.error({}, 'stopping without waiting any longer for work that does not end');
       clearTimeout(impatience);
       await store.close();
       unlock();
@@ -229,26 +235,4 @@ function credentialFinder(store: Store, keys: LocalKeys) {
     }
     return credential;
   };
-}
-
-/**
- * On the first start, an access key for the administrator, in a file that AWS tools read. The file comes first: a crash
- * in between leaves a file without a key, and the next start writes both anew.
- */
-async function makeFirstAccessKey(parts: Parts): Promise<void> {
-  const { store, keys, directory, config, log } = parts;
-  if ((await store.count({ kind: KIND.accessKey, limit: 1 })) > 0) {
-    if (!existsSync(directory.credentials))
-      log.info({}, 'there is no credentials file; make a key with: backlot access-key create');
-    return;
-  }
-  const { row, secretAccessKey } = newAccessKey('first start', keys, parts);
-  const file = credentialsFile(row.id, secretAccessKey, config.region);
-  await writeDurably(directory.credentials, Buffer.from(file));
-  await store.write([{ op: 'insert', row }]);
-}
-
-/** AWS shared-credentials format. */
-export function credentialsFile(accessKeyId: string, secretAccessKey: string, region: string): string {
-  return `[default]\naws_access_key_id = ${accessKeyId}\naws_secret_access_key = ${secretAccessKey}\nregion = ${region}\n`;
 }

@@ -9,7 +9,7 @@ import { newStreamingImage, streamingImageLifecycle } from '../domain/streaming-
 import { ImageFailure } from '../images/images.ts';
 import { DiskRefused } from '../images/inspect.ts';
 import type { Parts } from '../service.ts';
-import type { Store } from '../store/store.ts';
+import type { Row, Store } from '../store/store.ts';
 import { destroyBytes, importImage } from '../worker/streaming-image.ts';
 import { type Arguments, type Command, CommandFailed } from './command.ts';
 import { listDocuments } from './list-documents.ts';
@@ -17,6 +17,9 @@ import { progressBar } from './output.ts';
 import { withParts } from './with-parts.ts';
 
 const NAME_LENGTH_MAX = 64;
+const PROVIDED_MAX = 10_000;
+
+const lifecycle = streamingImageLifecycle as unknown as Lifecycle;
 
 export const machineImageCommands: readonly Command[] = [
   {
@@ -41,7 +44,7 @@ export const machineImageCommands: readonly Command[] = [
   },
   {
     name: 'machine-image delete',
-    summary: 'Deletes a machine image. Streaming images made from it stay as they are.',
+    summary: 'Deletes a machine image, and what --provided made of it. Streaming images of studios stay as they are.',
     positionals: ['EC2_IMAGE_ID'],
     options: {},
     run: (given, config) => withParts(config, (parts) => deleteMachineImage(given.positionals[0]!, parts)),
@@ -124,7 +127,7 @@ async function provide(
     const outcome = await importImage(image, { signal, progress }, parts);
     if (!('event' in outcome)) throw new Error('an import ends with an event');
     const at = { now: parts.clock.now(), tombstoneMs: parts.settings.tombstoneMs };
-    const ready = apply(streamingImageLifecycle as unknown as Lifecycle, image, outcome.event, at);
+    const ready = apply(lifecycle, image, outcome.event, at);
     await parts.store.write([{ op: 'insert', row: { ...ready, version: 1, doc: withoutStatus(ready.doc) } }]);
     return { streamingImageId: image.id };
   } catch (error) {
@@ -142,13 +145,30 @@ function withoutStatus(doc: string): string {
   return JSON.stringify(rest);
 }
 
-async function deleteMachineImage(ec2ImageId: string, { store, images }: Parts): Promise<object> {
+async function deleteMachineImage(ec2ImageId: string, parts: Parts): Promise<object> {
+  const { store, images } = parts;
   const row = await store.get(KIND.machineImage, ec2ImageId);
   if (!row) throw new CommandFailed(`There is no machine image ${ec2ImageId}.`);
   const busy = await store.list({ kind: KIND.streamingImage, state: 'CREATE_IN_PROGRESS', limit: 1_000 });
   const user = busy.find(({ doc }) => (JSON.parse(doc) as StreamingImage).ec2ImageId === ec2ImageId);
   if (user) throw new CommandFailed(`Streaming image ${user.id} is being made from it. Wait until that has ended.`);
-  await store.write([{ op: 'delete', kind: row.kind, id: row.id, version: row.version }]);
+  const provided = await providedImagesOf(ec2ImageId, store);
+  const at = { now: parts.clock.now(), tombstoneMs: parts.settings.tombstoneMs };
+  await store.write([
+    ...provided.map((image) => ({ op: 'update', row: apply(lifecycle, image, { type: 'delete' }, at) }) as const),
+    { op: 'delete', kind: row.kind, id: row.id, version: row.version },
+  ]);
   await images.removeMachineImage(ec2ImageId);
-  return { deleted: ec2ImageId };
+  return { deleted: ec2ImageId, streamingImageIds: provided.map(({ id }) => id) };
+}
+
+/** What `--provided` made of it and is still there. The server destroys the bytes, as for any image. */
+async function providedImagesOf(ec2ImageId: string, store: Store): Promise<Row[]> {
+  const rows = await store.list({
+    kind: KIND.streamingImage,
+    studioIds: [AMAZON],
+    state: 'READY',
+    limit: PROVIDED_MAX,
+  });
+  return rows.filter(({ doc }) => (JSON.parse(doc) as StreamingImage).ec2ImageId === ec2ImageId);
 }

@@ -99,7 +99,7 @@ function parsed(
   try {
     return parseArgs({ args: [...argv], options, allowPositionals: true, strict: true });
   } catch (error) {
-    throw usage(command, (error as Error).message.split('. ')[0]!);
+    throw usage(command, (error as Error).message.split(/\. |\n/)[0]!);
   }
 }
 

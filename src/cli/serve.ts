@@ -17,8 +17,9 @@ export const serveCommands: readonly Command[] = [
       const { createService } = await import('../service.ts');
       const service = await createService(config);
       try {
-        const address = await service.listen();
-        process.stdout.write(welcome(address, service.parts.directory.credentials));
+        await service.listen();
+        const { settings, directory } = service.parts;
+        process.stdout.write(welcome(settings.publicUrl(), directory.credentials));
         await stopAsked.promise;
       } finally {
         await service.close();

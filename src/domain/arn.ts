@@ -21,7 +21,7 @@ export function parseArn(arn: string, { region, accountId }: Place): { kind: str
   const match = /^arn:[a-z-]+:nimble:([a-z0-9-]+):(\d{12}):([a-z-]+)\/(.+)$/.exec(arn);
   if (!match) {
     throw validationFailed(
-      "Value at '/resourceArn' failed to satisfy constraint: Member must be an ARN of the form " +
+      "1 validation error detected. Value at '/resourceArn' failed to satisfy constraint: Member must be an ARN of the form " +
         'arn:aws:nimble:{region}:{account}:{type}/{id}',
       'MALFORMED_ARN',
     );

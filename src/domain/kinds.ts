@@ -8,6 +8,7 @@ export const KIND = {
   eulaAcceptance: 'eula-acceptance',
   machineImage: 'machine-image',
   accessKey: 'access-key',
+  installation: 'installation',
 } as const;
 
 /** `studioId` of rows that belong to the whole installation. */

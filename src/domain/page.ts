@@ -24,7 +24,7 @@ export function decodeToken(token: string | undefined, scope: readonly (string |
   const match = /^([\w-]{12})\.(\d{1,15})\.(.+)$/s.exec(Buffer.from(token, 'base64url').toString());
   if (!match || match[1] !== bindingOf(scope)) {
     throw validationFailed(
-      "Value at '/nextToken' failed to satisfy constraint: Member must be a token that this list returned " +
+      "1 validation error detected. Value at '/nextToken' failed to satisfy constraint: Member must be a token that this list returned " +
         'for the same filters. Start again without it.',
       'INVALID_NEXT_TOKEN',
     );
@@ -36,6 +36,9 @@ export function decodeToken(token: string | undefined, scope: readonly (string |
 export function inListOrder(found: readonly (Row | undefined)[]): Row[] {
   return found.filter((row) => row !== undefined).sort((a, b) => a.createdAt - b.createdAt || (a.id < b.id ? -1 : 1));
 }
+
+/** The same rows answer several lists: images provided for every studio are listed by each. */
+const ANSWERS_PER_PAGE_MAX = 16;
 
 /** Answers that were put together from rows that have not changed since: a list costs much more to put together than to read. */
 const ready = new WeakMap<readonly Row[], Map<string, Buffer>>();
@@ -58,6 +61,7 @@ export function pageAnswer(
   }
   let answer = answers.get(key);
   if (!answer) {
+    if (answers.size >= ANSWERS_PER_PAGE_MAX) answers.clear();
     answer = Buffer.from(pageText(member, rows, pageLength, scope));
     answers.set(key, answer);
   }

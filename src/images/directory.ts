@@ -7,7 +7,7 @@
  * read anything here, and no message to an image's owner names a path.
  */
 import { randomBytes } from 'node:crypto';
-import { type FileHandle, mkdir, readdir, readFile, rename, rm, stat, statfs } from 'node:fs/promises';
+import { type FileHandle, mkdir, readdir, readFile, rename, rm, stat, statfs, utimes } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Clock } from '../clock.ts';
 import {
@@ -22,7 +22,7 @@ import {
 } from '../files.ts';
 import { Confinement, requireTool } from './confined.ts';
 import { encryptDisk, noSpace } from './encrypt.ts';
-import { ImageFailure, type Images, type ImportRequest, type StoredImage, type SweepRequest } from './images.ts';
+import { ImageFailure, type Images, type ImportRequest, type StoredImage } from './images.ts';
 import {
   bringIn,
   hashWhole,
@@ -155,17 +155,12 @@ export class ImageDirectory implements Images {
     await this.#removeAll(join(this.#machine, requireFileName(id)), id);
   }
 
-  async sweep({ olderThanMs, isMachineImage }: SweepRequest): Promise<number> {
+  async sweep({ olderThanMs }: { readonly olderThanMs: number }): Promise<number> {
     const before = this.#options.clock.now() - olderThanMs;
     let removed = 0;
     for (const name of await readdir(this.#staging)) {
       if (this.#live.has(name) || (await newestMtimeMs(join(this.#staging, name))) >= before) continue;
       await rm(join(this.#staging, name), { recursive: true, force: true });
-      removed += 1;
-    }
-    for (const id of await readdir(this.#machine)) {
-      if ((await newestMtimeMs(join(this.#machine, id))) >= before || (await isMachineImage(id))) continue;
-      await this.removeMachineImage(id);
       removed += 1;
     }
     await syncDirectory(this.#staging);
@@ -238,6 +233,7 @@ export class ImageDirectory implements Images {
     const progress = new Progress(listener, this.#options.clock);
     const look = async (): Promise<void> => {
       progress.tell();
+      await this.#keepAlive();
       await this.#spaceLeft();
     };
     const timer = setInterval(() => look().catch((error) => stop.abort(error)), PROGRESS_INTERVAL_MS);
@@ -249,6 +245,12 @@ export class ImageDirectory implements Images {
     } finally {
       clearInterval(timer);
     }
+  }
+
+  /** While a disk is hashed nothing is written, and a sweep of another process must not take it for left behind. */
+  async #keepAlive(): Promise<void> {
+    const now = new Date(this.#options.clock.now());
+    for (const name of this.#live) await utimes(join(this.#staging, name), now, now).catch(() => undefined);
   }
 
   /** Bytes that may still be written. @throws ImageFailure NO_SPACE when there are none. */

@@ -39,15 +39,11 @@ export interface Images {
   remove(id: string): Promise<void>;
   /** Every copy that is there, and the bytes they take. */
   list(): Promise<{ readonly id: string; readonly sizeBytes: number; readonly modifiedAt: number }[]>;
-  /** Throws away what work that died has left. @returns how many pieces there were. */
-  sweep(request: SweepRequest): Promise<number>;
-}
-
-export interface SweepRequest {
-  /** What was written to within this time may still be in the making, and stays. */
-  readonly olderThanMs: number;
-  /** Whether a machine image of this id is known: one that was copied in but never recorded is thrown away. */
-  readonly isMachineImage: (id: string) => Promise<boolean>;
+  /**
+   * Throws away what imports that died have left. What was written to within `olderThanMs` may still be in the making,
+   * and stays. @returns how many pieces there were.
+   */
+  sweep(request: { readonly olderThanMs: number }): Promise<number>;
 }
 
 /**

@@ -161,7 +161,8 @@ class SqliteStore implements Store {
 
   write(batch: readonly Write[]): Promise<number> {
     return this.#enqueue<number>({
-      undoable: batch.filter(({ op }) => op !== 'require' && op !== 'fewer').length > 1,
+      // What fails last has changed nothing that would have to be undone but itself.
+      undoable: batch.slice(0, -1).some(({ op }) => op !== 'require' && op !== 'fewer'),
       run: () => {
         let changed = 0;
         for (const write of batch) changed += this.#perform(write);
@@ -206,8 +207,12 @@ class SqliteStore implements Store {
   }
 
   #changeOne(write: Write, text: string, params: readonly Param[]): 1 {
-    if (this.#change(text, params) !== 1) throw new GuardFailed(write);
-    return 1;
+    try {
+      if (this.#change(text, params) === 1) return 1;
+    } catch (error) {
+      if (!isConstraint(error)) throw error;
+    }
+    throw new GuardFailed(write);
   }
 
   #enqueue<T>(batch: { undoable: boolean; run: () => T; wrote: (value: T) => readonly WrittenRow[] }): Promise<T> {
@@ -350,6 +355,12 @@ function outcomeOf({ run }: Pending): Outcome {
     if ((error as NodeJS.ErrnoException).code === 'ERR_SQLITE_ERROR') throw error;
     return { error };
   }
+}
+
+/** A unique name that is taken: the caller's to know, unlike a full disk. The low byte is SQLite's primary result code. */
+function isConstraint(error: unknown): boolean {
+  const SQLITE_CONSTRAINT = 19;
+  return (((error as { errcode?: number }).errcode ?? 0) & 0xff) === SQLITE_CONSTRAINT;
 }
 
 function writtenRow(write: Write): WrittenRow[] {

@@ -1,5 +1,5 @@
 /**
- * What no row asks for: expired tokens are forgotten, and bytes that no row knows are destroyed. It finds its work by
+ * What no row asks for: expired tokens are forgotten, and bytes that an image no longer needs are destroyed. It finds its work by
  * looking at what is there, so a crash at any point loses nothing. It must never touch what may still be in the making.
  */
 import type { Clock } from '../clock.ts';
@@ -66,11 +66,16 @@ async function forgetTokens({ store, clock }: UpkeepPorts): Promise<void> {
   while ((await store.write([write])) === TOKENS_PER_WRITE);
 }
 
-/** A copy is an orphan when no row needs it: the image is gone, is a tombstone, or never came to be. */
+/**
+ * A copy is an orphan when its image is a tombstone or never came to be. One that no row knows is left alone, and told:
+ * the database may be the one that is wrong, restored from a backup or lost.
+ */
 async function destroyOrphans({ store, images, keys, clock, log }: UpkeepPorts): Promise<void> {
   for (const { id, modifiedAt } of await images.list()) {
     if (modifiedAt > clock.now() - ORPHAN_AGE_MS) continue;
-    if (isNeeded(await store.get(KIND.streamingImage, id))) continue;
+    const row = await store.get(KIND.streamingImage, id);
+    if (!row) log.warn({ id }, 'there are bytes of an image that the database does not know; they are left alone');
+    if (!row || isNeeded(row)) continue;
     try {
       await destroyBytes(id, { images, keys });
       log.warn({ id }, 'bytes that belong to no image were destroyed');
@@ -80,14 +85,11 @@ async function destroyOrphans({ store, images, keys, clock, log }: UpkeepPorts):
   }
 }
 
-async function sweepLeftovers({ store, images, log }: UpkeepPorts): Promise<void> {
-  const removed = await images.sweep({
-    olderThanMs: ORPHAN_AGE_MS,
-    isMachineImage: async (id) => (await store.get(KIND.machineImage, id)) !== undefined,
-  });
+async function sweepLeftovers({ images, log }: UpkeepPorts): Promise<void> {
+  const removed = await images.sweep({ olderThanMs: ORPHAN_AGE_MS });
   if (removed > 0) log.info({ removed }, 'leftovers of imports that died were removed');
 }
 
-function isNeeded(row: Row | undefined): boolean {
-  return row !== undefined && row.state !== 'DELETED' && row.state !== 'CREATE_FAILED';
+function isNeeded({ state }: Row): boolean {
+  return state !== 'DELETED' && state !== 'CREATE_FAILED';
 }

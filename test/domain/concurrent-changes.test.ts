@@ -11,7 +11,7 @@ import type { Store, Write } from '../../src/store/store.ts';
 import { createWorld, SETTINGS, type World } from '../support/domain.ts';
 import { intercepted } from '../support/intercept.ts';
 import { refused } from '../support/refused.ts';
-import { arnOfImage, putImage, putState } from '../support/rows.ts';
+import { arnOfImage, putEula, putImage, putState } from '../support/rows.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 
 const ROLES = { adminRoleArn: 'a', userRoleArn: 'u', displayName: 'd' };
@@ -172,17 +172,23 @@ test('of an update and a delete at once, either the delete comes second or the u
 });
 
 for (const state of ['DELETE_IN_PROGRESS', 'DELETED'] as const) {
-  test(`a studio that becomes ${state} between decision and write gets no image and no acceptance`, async (t) => {
-    const { world, hooks } = worldBesideAnother(t);
-    const studioId = await world.makeStudio();
-    hooks.beforeWrite = async () => {
-      hooks.beforeWrite = async () => undefined;
-      await putState(world, KIND.studio, studioId, state);
-    };
-    const call = world.call('CreateStreamingImage', { studioId, name: 'n', ec2ImageId: 'ami-1' });
-    await refused(call, state === 'DELETED' ? 'ResourceNotFoundException' : 'ConflictException');
-    assert.equal(await world.store.count({ kind: KIND.streamingImage, limit: 1 }), 0);
-  });
+  for (const [name, kind] of [
+    ['CreateStreamingImage', KIND.streamingImage],
+    ['AcceptEulas', KIND.eulaAcceptance],
+  ] as const) {
+    test(`${name}: a studio that becomes ${state} between decision and write gets nothing new`, async (t) => {
+      const { world, hooks } = worldBesideAnother(t);
+      const studioId = await world.makeStudio();
+      const eulaIds = [await putEula(world)];
+      hooks.beforeWrite = async () => {
+        hooks.beforeWrite = async () => undefined;
+        await putState(world, KIND.studio, studioId, state);
+      };
+      const call = world.call(name, { studioId, name: 'n', ec2ImageId: 'ami-1', eulaIds });
+      await refused(call, state === 'DELETED' ? 'ResourceNotFoundException' : 'ConflictException');
+      assert.equal(await world.store.count({ kind, limit: 1 }), 0);
+    });
+  }
 }
 
 test('a studio that is being deleted while images are created ends empty or stays', async () => {

@@ -483,7 +483,7 @@ describe('the directory', { concurrency: 3 }, () => {
       leave('written-lately.0123456789abcdef', 7_200_000);
       utimesSync(join(directory, 'staging', 'written-lately.0123456789abcdef', 'disk.qcow2'), now / 1000, now / 1000);
       leave('young.0123456789abcdef', 60_000);
-      assert.equal(await images.sweep({ olderThanMs: 3_600_000, isMachineImage: async () => true }), 1);
+      assert.equal(await images.sweep({ olderThanMs: 3_600_000 }), 1);
       assert.deepEqual(staged(directory), ['written-lately.0123456789abcdef', 'young.0123456789abcdef']);
       await images.remove('young');
       await images.remove('written-lately');
@@ -491,20 +491,9 @@ describe('the directory', { concurrency: 3 }, () => {
       const stop = new AbortController();
       const stopped = assert.rejects(images.import({ ...requestOf(source, 'copy'), signal: stop.signal }), /enough/);
       await until('it works in staging', () => staged(directory).length === 1);
-      assert.equal(await images.sweep({ olderThanMs: -3_600_000, isMachineImage: async () => true }), 0);
+      assert.equal(await images.sweep({ olderThanMs: -3_600_000 }), 0);
       stop.abort(new Error('enough'));
       await stopped;
-    });
-
-    it('loses a machine image that was copied in but never recorded, once it is old', async (t) => {
-      const { directory, images, source } = await withMachineImage(temporaryDirectory(t));
-      const machine = () => readdirSync(join(directory, 'machine'));
-      const isMachineImage = async () => false;
-      assert.equal(await images.sweep({ olderThanMs: 3_600_000, isMachineImage }), 0);
-      assert.deepEqual(machine(), [source.id]);
-      assert.equal(await images.sweep({ olderThanMs: -3_600_000, isMachineImage: async (id) => id === source.id }), 0);
-      assert.equal(await images.sweep({ olderThanMs: -3_600_000, isMachineImage }), 1);
-      assert.deepEqual(machine(), []);
     });
 
     it('comes to the same end wherever the service was killed', async (t) => {

@@ -15,6 +15,9 @@ import { until } from '../support/until.ts';
 /** A machine image that does not exist: an image of it fails at once, which is enough where no bytes are asked for. */
 export const ABSENT = 'ami-0123456789abcdef0';
 
+/** An image takes two seconds of a processor's time, of which a busy machine may have little. */
+const LIMIT_MS = 180_000;
+
 const inProgress = ({ state }: { readonly state?: string }) => state!.endsWith('_IN_PROGRESS');
 
 /** The studio when its creation has ended, well or not. */
@@ -34,10 +37,11 @@ export async function makeStudio(
 }
 
 export function settledStudio(client: NimbleClient, studioId: string): Promise<Studio> {
-  return until(`studio ${studioId} comes to rest`, async () => {
+  const probe = async () => {
     const { studio } = await client.send(new GetStudioCommand({ studioId }));
     return !inProgress(studio!) && studio!;
-  });
+  };
+  return until(`studio ${studioId} comes to rest`, probe, LIMIT_MS);
 }
 
 /** The id of a READY studio. */
@@ -62,16 +66,17 @@ export async function getImage(client: NimbleClient, studioId: string, streaming
   return (await client.send(new GetStreamingImageCommand({ studioId, streamingImageId }))).streamingImage!;
 }
 
-/** The image when nothing is done with it any more. It may take a while on a machine that has much else to do. */
+/** The image when nothing is done with it any more. */
 export function settledImage(
   client: NimbleClient,
   studioId: string,
   streamingImageId: string,
 ): Promise<StreamingImage> {
-  return until(`image ${streamingImageId} comes to rest`, async () => {
+  const probe = async () => {
     const image = await getImage(client, studioId, streamingImageId);
     return !inProgress(image) && image;
-  });
+  };
+  return until(`image ${streamingImageId} comes to rest`, probe, LIMIT_MS);
 }
 
 export async function deleteImage(client: NimbleClient, studioId: string, streamingImageId: string): Promise<void> {

@@ -107,7 +107,7 @@ const ROLES = {
 };
 
 /** Waiters of this client wait at least a second between two looks. */
-const patiently = (maxWaitTime = 60) => ({ client, maxWaitTime, minDelay: 1, maxDelay: 2 });
+const patiently = () => ({ client, maxWaitTime: 180, minDelay: 1, maxDelay: 2 });
 
 let studios = 0;
 
@@ -322,7 +322,7 @@ describe('the JavaScript SDK', { concurrency: true }, () => {
     mkdirSync(keyFile);
     await client.send(new DeleteStreamingImageCommand({ studioId, streamingImageId }));
     await assert.rejects(
-      waitUntilStreamingImageDeleted(patiently(120), { studioId, streamingImageId }),
+      waitUntilStreamingImageDeleted(patiently(), { studioId, streamingImageId }),
       /DELETE_FAILED.*INTERNAL_ERROR/,
     );
     rmdirSync(keyFile);

@@ -604,13 +604,15 @@ function leasesFence(check: Check): void {
         due('rest', null),
         due('state', NOW, { state: 'OTHER' }),
         due('kind', NOW, { kind: 'other' }),
+        due('now', NOW, { kind: 'other' }),
       ].map(insert),
     );
     const leased = await lease(store);
     assert.deepEqual(ids(leased).sort(), ['now', 'past']);
+    const changed = [...(await all(store)), ...(await all(store, 'other'))].filter(({ version }) => version > 1);
     assert.deepEqual(
-      (await all(store)).filter(({ version }) => version > 1).map(({ id }) => id),
-      ['now', 'past'],
+      changed.map(({ kind, id }) => `${kind} ${id}`),
+      ['thing now', 'thing past'],
     );
   });
 

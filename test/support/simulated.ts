@@ -3,13 +3,7 @@
  * suite as the real ones, and drive the worker's tests and the simulation.
  */
 import { createHash } from 'node:crypto';
-import {
-  ImageFailure,
-  type Images,
-  type ImportRequest,
-  type StoredImage,
-  type SweepRequest,
-} from '../../src/images/images.ts';
+import { ImageFailure, type Images, type ImportRequest, type StoredImage } from '../../src/images/images.ts';
 import { type KeyDescription, type Keys, KeyUnavailable } from '../../src/keys/keys.ts';
 
 /** Called before each effect with its name and the id it is for; throws to make the effect fail. */
@@ -103,7 +97,7 @@ export class SimulatedImages implements Images {
     await this.fault('removed', id);
   }
 
-  async sweep(_request: SweepRequest): Promise<number> {
+  async sweep(_request: { readonly olderThanMs: number }): Promise<number> {
     await this.fault('sweep', '');
     return 0;
   }

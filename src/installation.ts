@@ -1,0 +1,90 @@
+/**
+ * What a data directory remembers of itself: that its keys are its own, and that its first access key was made. A start
+ * with the wrong root key or without the right database must end before it makes or destroys anything.
+ */
+import type { Clock } from './clock.ts';
+import { type DataDirectory, StartError } from './data-directory.ts';
+import { newAccessKey } from './domain/access-key.ts';
+import type { Services } from './domain/context.ts';
+import { KIND, newRow } from './domain/kinds.ts';
+import { writeDurably } from './files.ts';
+import type { Images } from './images/images.ts';
+import type { Keys } from './keys/keys.ts';
+import { GuardFailed, type Row, type Store } from './store/store.ts';
+
+const ROOT_KEY = 'root-key';
+const FIRST_ACCESS_KEY = 'first-access-key';
+
+interface Parts {
+  readonly store: Store;
+  readonly keys: Keys;
+  readonly images: Images;
+  readonly clock: Clock;
+}
+
+/** @throws StartError when the database and the keys, or the database and the images, do not belong together. */
+export async function requireOwnKeys({ store, keys, images, clock }: Parts): Promise<void> {
+  const row = await store.get(KIND.installation, ROOT_KEY);
+  if (row) {
+    requireRootKeyOf(row, keys);
+    return;
+  }
+  const { length } = await images.list();
+  if (length > 0) {
+    throw new StartError(
+      `The database is new, but there are ${length} encrypted images that it does not know. ` +
+        'Restore the database from a backup, or move the directory images away.',
+    );
+  }
+  const mark = JSON.stringify({ sealed: keys.seal(ROOT_KEY, ROOT_KEY) });
+  await insertOnce(store, { ...markRow(ROOT_KEY, clock), private: mark });
+}
+
+function requireRootKeyOf(row: Row, keys: Keys): void {
+  try {
+    keys.open((JSON.parse(row.private) as { sealed: string }).sealed, ROOT_KEY);
+  } catch {
+    throw new StartError(
+      'keys/root.key in the data directory is not the key that this data directory was made with. Restore it from a backup.',
+    );
+  }
+}
+
+export interface FirstAccessKeyParts extends Parts, Pick<Services, 'ids'> {
+  readonly directory: DataDirectory;
+  readonly config: { readonly region: string };
+}
+
+/**
+ * On the first start, an access key for the administrator, in a file that AWS tools read. Once only: an administrator who
+ * deletes every key wants none. The file comes first, so that a crash in between is mended by the next start.
+ */
+export async function makeFirstAccessKey(parts: FirstAccessKeyParts): Promise<void> {
+  const { store, keys, directory, config, clock } = parts;
+  if (await store.get(KIND.installation, FIRST_ACCESS_KEY)) return;
+  const { row, secretAccessKey } = newAccessKey('first start', keys, parts);
+  const file = credentialsFile(row.id, secretAccessKey, config.region);
+  await writeDurably(directory.credentials, Buffer.from(file));
+  await store.write([
+    { op: 'insert', row },
+    { op: 'insert', row: markRow(FIRST_ACCESS_KEY, clock) },
+  ]);
+}
+
+/** AWS shared-credentials format. */
+function credentialsFile(accessKeyId: string, secretAccessKey: string, region: string): string {
+  return `[default]\naws_access_key_id = ${accessKeyId}\naws_secret_access_key = ${secretAccessKey}\nregion = ${region}\n`;
+}
+
+function markRow(id: string, clock: Clock): Row {
+  return newRow({ kind: KIND.installation, id, createdAt: clock.now(), doc: '{}' });
+}
+
+/** Another process that starts at the same time may be faster. */
+async function insertOnce(store: Store, row: Row): Promise<void> {
+  try {
+    await store.write([{ op: 'insert', row }]);
+  } catch (error) {
+    if (!(error instanceof GuardFailed)) throw error;
+  }
+}
