@@ -2,6 +2,7 @@
  * What a data directory remembers of itself: that its keys are its own, and that its first access key was made. A start
  * with the wrong root key or without the right database must end before it makes or destroys anything.
  */
+import { existsSync } from 'node:fs';
 import type { Clock } from './clock.ts';
 import { type DataDirectory, StartError } from './data-directory.ts';
 import { newAccessKey } from './domain/access-key.ts';
@@ -10,10 +11,12 @@ import { KIND, newRow } from './domain/kinds.ts';
 import { writeDurably } from './files.ts';
 import type { Images } from './images/images.ts';
 import type { Keys } from './keys/keys.ts';
+import type { Log } from './log.ts';
 import { GuardFailed, type Row, type Store } from './store/store.ts';
 
 const ROOT_KEY = 'root-key';
 const FIRST_ACCESS_KEY = 'first-access-key';
+const NO_CREDENTIALS = 'there is no credentials file; make a key with: backlot access-key create';
 
 interface Parts {
   readonly store: Store;
@@ -53,6 +56,7 @@ function requireRootKeyOf(row: Row, keys: Keys): void {
 export interface FirstAccessKeyParts extends Parts, Pick<Services, 'ids'> {
   readonly directory: DataDirectory;
   readonly config: { readonly region: string };
+  readonly log: Pick<Log, 'info'>;
 }
 
 /**
@@ -60,8 +64,11 @@ export interface FirstAccessKeyParts extends Parts, Pick<Services, 'ids'> {
  * deletes every key wants none. The file comes first, so that a crash in between is mended by the next start.
  */
 export async function makeFirstAccessKey(parts: FirstAccessKeyParts): Promise<void> {
-  const { store, keys, directory, config, clock } = parts;
-  if (await store.get(KIND.installation, FIRST_ACCESS_KEY)) return;
+  const { store, keys, directory, config, clock, log } = parts;
+  if (await store.get(KIND.installation, FIRST_ACCESS_KEY)) {
+    if (!existsSync(directory.credentials)) log.info({}, NO_CREDENTIALS);
+    return;
+  }
   const { row, secretAccessKey } = newAccessKey('first start', keys, parts);
   const file = credentialsFile(row.id, secretAccessKey, config.region);
   await writeDurably(directory.credentials, Buffer.from(file));

@@ -210,7 +210,7 @@ class SqliteStore implements Store {
     try {
       if (this.#change(text, params) === 1) return 1;
     } catch (error) {
-      if (!isConstraint(error)) throw error;
+      if (!isTaken(error)) throw error;
     }
     throw new GuardFailed(write);
   }
@@ -357,10 +357,10 @@ function outcomeOf({ run }: Pending): Outcome {
   }
 }
 
-/** A unique name that is taken: the caller's to know, unlike a full disk. The low byte is SQLite's primary result code. */
-function isConstraint(error: unknown): boolean {
-  const SQLITE_CONSTRAINT = 19;
-  return (((error as { errcode?: number }).errcode ?? 0) & 0xff) === SQLITE_CONSTRAINT;
+/** A unique name that is taken: the caller's to know, unlike a full disk. */
+function isTaken(error: unknown): boolean {
+  const SQLITE_CONSTRAINT_UNIQUE = 2067;
+  return (error as { errcode?: number }).errcode === SQLITE_CONSTRAINT_UNIQUE;
 }
 
 function writtenRow(write: Write): WrittenRow[] {

@@ -156,7 +156,8 @@ describe('backlot machine-image import', { concurrency: true }, () => {
     const listed = await installation.json<MachineImage[]>(['machine-image', 'list']);
     assert.deepEqual(new Set(listed.map(({ format }) => format)), new Set(FORMATS));
     const { ec2ImageId } = listed[0]!;
-    assert.deepEqual(await installation.json(['machine-image', 'delete', ec2ImageId]), { deleted: ec2ImageId });
+    const deleted = await installation.json(['machine-image', 'delete', ec2ImageId]);
+    assert.deepEqual(deleted, { deleted: ec2ImageId, streamingImageIds: [] });
     assert.equal(heldIn(installation).length, FORMATS.length - 1);
     sentenceOf(await installation.backlot(['machine-image', 'delete', ec2ImageId]));
   });
@@ -341,6 +342,14 @@ describe('backlot beside a running server', { concurrency: true }, () => {
     const own = await createImage(client, one, ec2ImageId);
     const made = await settledImage(client, one, own);
     assert.deepEqual([made.state, made.eulaIds], ['READY', [eulaId]]);
+
+    const deletion = await installation.json(['machine-image', 'delete', ec2ImageId]);
+    assert.deepEqual(deletion, { deleted: ec2ImageId, streamingImageIds: [streamingImageId] });
+    for (const studioId of [one, another]) {
+      assert.equal((await settledImage(client, studioId, streamingImageId!)).state, 'DELETED');
+    }
+    assert.equal((await settledImage(client, one, own)).state, 'READY', 'the copy of a studio stays');
+    assert.ok(!heldIn(installation).some((path) => path.includes(streamingImageId!)));
   });
 
   it('refuses to delete a machine image while an image is made from it, and lets it go afterwards', async () => {

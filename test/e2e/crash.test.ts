@@ -352,20 +352,23 @@ describe(`a server that is killed again and again under load (BACKLOT_SEED=${see
         return outcome.answer as T;
       });
 
+    const connect = () => sdkClient(t, copy.installation, copy.server, { maxAttempts: 1 });
     /** The last value of each member that was acknowledged, by image. */
     const values = ready.map(() => ({ name: '', description: '' }));
     const update = async (index: number, member: 'name' | 'description') => {
+      const own = connect();
       for (let count = 0; !stopped; count += 1) {
         const value = `${member} ${count}`;
         const input = { studioId, streamingImageId: ready[index]!, [member]: value, clientToken: `${index} ${value}` };
-        await persist(() => client.send(new UpdateStreamingImageCommand(input)));
+        await persist(() => own.send(new UpdateStreamingImageCommand(input)));
         values[index]![member] = value;
       }
     };
     const tags: Record<string, string> = {};
     const tag = async (key: string) => {
+      const own = connect();
       for (let count = 0; !stopped; count += 1) {
-        await persist(() => client.send(new TagResourceCommand({ resourceArn: arn!, tags: { [key]: String(count) } })));
+        await persist(() => own.send(new TagResourceCommand({ resourceArn: arn!, tags: { [key]: String(count) } })));
         tags[key] = String(count);
       }
     };
@@ -373,18 +376,19 @@ describe(`a server that is killed again and again under load (BACKLOT_SEED=${see
     const made = new Map<string, string>();
     const deleted = new Set<string>();
     const createAndDelete = async (who: string) => {
+      const own = connect();
       for (let count = 0; !stopped; count += 1) {
         const token = `${who} ${count}`;
         const create = { name: token, clientToken: token };
-        const id = await persist(() => createImage(client, studioId, ABSENT, create));
+        const id = await persist(() => createImage(own, studioId, ABSENT, create));
         made.set(token, id);
         await until(
           'the image comes to rest',
-          async () => (await getImage(client, studioId, id)).state === 'CREATE_FAILED',
+          async () => (await getImage(own, studioId, id)).state === 'CREATE_FAILED',
         );
         if (count % 2 === 0) continue;
         const place = { studioId, streamingImageId: id, clientToken: `${token} deletion` };
-        await persist(() => client.send(new DeleteStreamingImageCommand(place)));
+        await persist(() => own.send(new DeleteStreamingImageCommand(place)));
         deleted.add(id);
       }
     };
@@ -397,8 +401,9 @@ describe(`a server that is killed again and again under load (BACKLOT_SEED=${see
       clientToken: `studio ${count}`,
     });
     const createStudios = async () => {
+      const own = connect();
       for (let count = 0; !stopped; count += 1) {
-        const { studio } = await persist(() => client.send(new CreateStudioCommand(studioInput(count))));
+        const { studio } = await persist(() => own.send(new CreateStudioCommand(studioInput(count))));
         studios.set(`load${count}`, studio!.studioId!);
       }
     };

@@ -50,8 +50,9 @@ describe('the README', () => {
     };
     const makeDisk = /`(qemu-img create [^`]+)`/.exec(readme)![1]!;
     await run(['sh', '-c', makeDisk]);
-    const importDisk = /^npx backlot machine-image import .*$/m.exec(readme)![0];
-    const { ec2ImageId } = JSON.parse(await run(['sh', '-c', asHere(importDisk)]));
+    const importDisk = /```sh\n(npx backlot machine-image import .*?)```/s.exec(readme)![1]!;
+    const imported = await run(['sh', '-euc', `${asHere(importDisk)}echo "=$EC2_IMAGE_ID"`]);
+    const ec2ImageId = /^=(ami-[0-9a-f]+)$/m.exec(imported)![1]!;
 
     const said: Record<string, string> = {};
     for (const { name, code } of examples) {

@@ -2,14 +2,15 @@
 
 import threading
 
-from common import ABSENT, client, new_studio, refused
+from common import ABSENT, client, failed_image, new_studio, refused
 
 nimble = client()
 studio_id = new_studio(nimble, "tokens")
+first = failed_image(nimble, studio_id, name="Once", clientToken="980f2eb5")
 request = {"studioId": studio_id, "name": "Once", "ec2ImageId": ABSENT, "clientToken": "980f2eb5"}
-first = nimble.create_streaming_image(**request)["streamingImage"]
 again = nimble.create_streaming_image(**request)["streamingImage"]
 assert again["streamingImageId"] == first["streamingImageId"]
+assert again["state"] == "CREATE_FAILED", "what is answered is the image as it is now"
 refused(nimble.exceptions.ValidationException, nimble.create_streaming_image, **{**request, "name": "Twice"})
 # boto3 makes up a token for a request without one: two such requests are two images.
 del request["clientToken"]

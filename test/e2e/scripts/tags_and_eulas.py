@@ -2,13 +2,11 @@
 
 import os
 
-from common import ABSENT, client, new_studio
+from common import client, failed_image, new_studio
 
 nimble = client()
 studio_id = new_studio(nimble, "tagged")
-image = nimble.create_streaming_image(studioId=studio_id, name="Tagged", ec2ImageId=ABSENT)["streamingImage"]
-while image["state"] == "CREATE_IN_PROGRESS":
-    image = nimble.get_streaming_image(studioId=studio_id, streamingImageId=image["streamingImageId"])["streamingImage"]
+image = failed_image(nimble, studio_id)
 for arn in (nimble.get_studio(studioId=studio_id)["studio"]["arn"], image["arn"]):
     answer = nimble.tag_resource(resourceArn=arn, tags={"show": "alpha", "a b": "c&d/ß"})
     assert answer["ResponseMetadata"]["HTTPStatusCode"] == 204
