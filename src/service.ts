@@ -14,6 +14,7 @@ import type { DomainSettings, Handler, Principal, Services } from './domain/cont
 import { handlers } from './domain/index.ts';
 import { KIND } from './domain/kinds.ts';
 import { perform, requireAccess } from './domain/perform.ts';
+import { Turns } from './domain/turns.ts';
 import { createIds, type Ids } from './ids.ts';
 import { type ImageDirectory, openImageDirectory } from './images/directory.ts';
 import { makeFirstAccessKey, requireOwnKeys } from './installation.ts';
@@ -39,7 +40,7 @@ export interface Overrides {
 }
 
 /** What a command needs to work beside a running server. */
-export interface Parts extends Omit<Services, 'wake'> {
+export interface Parts extends Omit<Services, 'wake' | 'turns'> {
   readonly config: Config;
   readonly directory: DataDirectory;
   readonly store: Store;
@@ -143,7 +144,7 @@ function assemble(parts: Parts, overrides: Overrides, unlock: () => void): Servi
     findCredential: credentialFinder(store, keys),
     ...(config.publicUrl && { publicHost: new URL(config.publicUrl).host }),
   });
-  const services: Services = { ...parts, wake: worker.wake };
+  const services: Services = { ...parts, turns: new Turns(), wake: worker.wake };
   let ready = false;
   const server = createApiServer<Handler<OperationName>, Principal>(
     {
@@ -184,8 +185,12 @@ function assemble(parts: Parts, overrides: Overrides, unlock: () => void): Servi
       const impatience = setTimeout(() => server.closeAllConnections(), graceMs);
       const ended = Promise.all([closed, worker.stop(), upkeep.stop()]);
       // What hangs longer (a disk that does not sync) is left to the next start, as after a crash.
-      const late = await Promise.race([ended, delay(graceMs + LAST_ANSWERS_MS, 'late')]);
-      if (late === 'late') log.error({}, 'stopping without waiting any longer for work that does not end');
+      const patience = new AbortController();
+      const late = delay(graceMs + LAST_ANSWERS_MS, 'late', { signal: patience.signal }).catch(() => undefined);
+      if ((await Promise.race([ended, late])) === 'late') {
+        log.error({}, 'stopping without waiting any longer for work that does not end');
+      }
+      patience.abort();
       clearTimeout(impatience);
       await store.close();
       unlock();

@@ -4,6 +4,7 @@ import type { Clock } from '../clock.ts';
 import type { Input, OperationName } from '../contract/index.ts';
 import type { Ids } from '../ids.ts';
 import type { Store, Write } from '../store/store.ts';
+import type { Turns } from './turns.ts';
 
 export interface DomainSettings {
   readonly region: string;
@@ -21,6 +22,7 @@ export interface Services {
   readonly clock: Clock;
   readonly ids: Ids;
   readonly settings: DomainSettings;
+  readonly turns: Turns;
   /** Tells the worker that a row is due. It carries no data, and losing it costs a poll interval and nothing else. */
   readonly wake: () => void;
 }

@@ -30,6 +30,24 @@ export async function perform(
   services: Services,
 ): Promise<Answer> {
   if ('query' in handler) return handler.query(input as AnyInput, principal, services);
+  const decideAndWrite = () => command(operation, handler, input, principal, services);
+  return services.turns.take(resourceOf(operation, input), decideAndWrite);
+}
+
+/** The id that the path ends with: what commands take turns on. */
+function resourceOf(operation: Operation, input: Readonly<Record<string, unknown>>): string {
+  let id = operation.name;
+  for (const label in operation.labels) id = input[label] as string;
+  return id;
+}
+
+async function command(
+  operation: Operation,
+  handler: Extract<AnyHandler, { command: unknown }>,
+  input: Readonly<Record<string, unknown>>,
+  principal: Principal,
+  services: Services,
+): Promise<Answer> {
   const clientToken = input.clientToken as string | undefined;
   const call = clientToken && digestCall(services.settings.accountId, operation, input, clientToken);
   for (let attempt = 1; attempt <= ATTEMPTS_MAX; attempt += 1) {

@@ -8,6 +8,7 @@ import { handlers } from '../../src/domain/index.ts';
 import { KIND, newRow } from '../../src/domain/kinds.ts';
 import type { MachineImage } from '../../src/domain/machine-image.ts';
 import { perform } from '../../src/domain/perform.ts';
+import { Turns } from '../../src/domain/turns.ts';
 import { createIds } from '../../src/ids.ts';
 import type { Log } from '../../src/log.ts';
 import { openSqlite } from '../../src/store/sqlite.ts';
@@ -88,6 +89,7 @@ export function createWorld(options: { seed?: string; settings?: Partial<DomainS
     clock,
     ids: createIds(seededRandom(options.seed ?? 'world')),
     settings,
+    turns: new Turns(),
     wake: () => undefined,
   };
   let studios = 0;
