@@ -9,11 +9,12 @@ import { type Clock, systemClock } from './clock.ts';
 import type { Config } from './config.ts';
 import { type OperationName, operations } from './contract/index.ts';
 import { type DataDirectory, lockDataDirectory, openDataDirectory, reasonOf, StartError } from './data-directory.ts';
+import { authorize } from './domain/access.ts';
 import { type AccessKey, openSecret } from './domain/access-key.ts';
 import type { DomainSettings, Handler, Principal, Services } from './domain/context.ts';
 import { handlers } from './domain/index.ts';
 import { KIND } from './domain/kinds.ts';
-import { perform, requireAccess } from './domain/perform.ts';
+import { perform } from './domain/perform.ts';
 import { Turns } from './domain/turns.ts';
 import { createIds, type Ids } from './ids.ts';
 import { type ImageDirectory, openImageDirectory } from './images/directory.ts';
@@ -150,7 +151,7 @@ function assemble(parts: Parts, overrides: Overrides, unlock: () => void): Servi
     {
       match: router.match,
       authenticate: async (request) => (await authenticate(request)) as Credential & Principal,
-      authorize: requireAccess,
+      authorize,
       perform: (operation, handler, input, principal) => perform(operation, handler, input, principal, services),
     },
     new Map([

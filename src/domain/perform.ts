@@ -1,5 +1,5 @@
 /**
- * Carries out one operation: access, client token, handler, guarded write, in the order in which the API checks.
+ * Carries out one operation: client token, handler, guarded write, in the order in which the API checks.
  *
  * A handler reads and decides; this file alone writes what it decided, together with the token, and nobody is answered
  * before that is durable. When another change got in between, the handler decides again on what now stands.
@@ -8,7 +8,6 @@ import type { OperationName } from '../contract/index.ts';
 import type { Operation } from '../contract/operation.ts';
 import { resourceNotFound, ServiceError } from '../errors.ts';
 import { GuardFailed, type Write } from '../store/store.ts';
-import { authorize } from './access.ts';
 import type { Answer, Handler, Principal, Services } from './context.ts';
 import { type CallDigest, digestCall, requireSameInput } from './idempotency.ts';
 import { lifecycleOf } from './lifecycles.ts';
@@ -18,9 +17,6 @@ const ATTEMPTS_MAX = 8;
 
 type AnyInput = never;
 type AnyHandler = Handler<OperationName>;
-
-/** Refuses a caller who may not use the operation at all; comes before the input is even read. */
-export const requireAccess = authorize;
 
 export async function perform(
   operation: Operation,

@@ -2,10 +2,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type OperationName, operations } from '../../src/contract/index.ts';
+import { authorize } from '../../src/domain/access.ts';
 import type { Services } from '../../src/domain/context.ts';
 import { handlers } from '../../src/domain/index.ts';
 import { KIND } from '../../src/domain/kinds.ts';
-import { perform, requireAccess } from '../../src/domain/perform.ts';
+import { perform } from '../../src/domain/perform.ts';
 import { ADMINISTRATOR, createWorld, type World } from '../support/domain.ts';
 import { refused } from '../support/refused.ts';
 import { arnOfImage, putEula, putImage, putState } from '../support/rows.ts';
@@ -16,9 +17,9 @@ test('every operation of the contract has a handler, and every handler an operat
 
 for (const operation of operations) {
   test(`${operation.name} may be called by the administrator and by nobody else`, async () => {
-    requireAccess(ADMINISTRATOR, operation);
+    authorize(ADMINISTRATOR, operation);
     for (const role of ['user', 'Administrator', 'administrator ', '', '__proto__']) {
-      const call = async () => requireAccess({ ...ADMINISTRATOR, role }, operation);
+      const call = async () => authorize({ ...ADMINISTRATOR, role }, operation);
       await refused(call(), 'AccessDeniedException', 'NOT_AUTHORIZED');
     }
   });
