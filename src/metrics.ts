@@ -1,5 +1,5 @@
 /** What `GET /metrics` shows, in the Prometheus text format. Labels are operation names, states and counts: never ids. */
-import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+import { Counter, Gauge, type Metric, Registry } from 'prom-client';
 import { lifecycles } from './domain/lifecycles.ts';
 import type { Store } from './store/store.ts';
 
@@ -14,19 +14,8 @@ const QUEUE_COUNT_MAX = 10_000;
 
 export function createMetrics(store: Store, now: () => number, imageBytes: () => Promise<number>): Metrics {
   const registers = [new Registry()];
-  const requests = new Counter({
-    name: 'backlot_requests_total',
-    help: 'Answered requests',
-    labelNames: ['operation', 'status'],
-    registers,
-  });
-  const durations = new Histogram({
-    name: 'backlot_request_duration_seconds',
-    help: 'Time from a request to its answer',
-    labelNames: ['operation'],
-    buckets: [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3],
-    registers,
-  });
+  const requests = new RequestCounts();
+  requests.showIn(registers[0]!);
   const transitions = new Counter({
     name: 'backlot_transitions_total',
     help: 'Moves of resources into a state by background work',
@@ -65,29 +54,81 @@ export function createMetrics(store: Store, now: () => number, imageBytes: () =>
     },
   });
   return {
-    answered: recorder(requests, durations),
+    answered: requests.answered,
     moved: (kind, state) => transitions.inc({ kind, state }),
     render: async () => ({ contentType: registers[0]!.contentType, body: await registers[0]!.metrics() }),
   };
 }
 
-/** Looks each label set up once: doing so for every request would cost more than the counting. */
-function recorder(requests: Counter<'operation' | 'status'>, durations: Histogram<'operation'>): Metrics['answered'] {
-  const counters = new Map<string, Map<number, ReturnType<typeof requests.labels>>>();
-  const histograms = new Map<string, ReturnType<typeof durations.labels>>();
-  return (operation, status, seconds) => {
-    let byStatus = counters.get(operation);
-    if (!byStatus) {
-      byStatus = new Map();
-      counters.set(operation, byStatus);
-      histograms.set(operation, durations.labels({ operation }));
+/** In seconds; what takes longer than the last is counted beyond it. */
+const DURATION_BUCKETS = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3];
+
+interface OperationCounts {
+  readonly byStatus: Map<number, number>;
+  /** Answers within each of DURATION_BUCKETS and not within the one before it; at the end those beyond. */
+  readonly byDuration: number[];
+  seconds: number;
+}
+
+/**
+ * Answers by operation, status and duration. Every request is counted, so counting is three additions, and only a scrape
+ * pays for labels: prom-client's own counter and histogram look their labels up again for each observation.
+ */
+class RequestCounts {
+  readonly #operations = new Map<string, OperationCounts>();
+
+  readonly answered = (operation: string, status: number, seconds: number): void => {
+    let counts = this.#operations.get(operation);
+    if (!counts) {
+      counts = { byStatus: new Map(), byDuration: new Array(DURATION_BUCKETS.length + 1).fill(0), seconds: 0 };
+      this.#operations.set(operation, counts);
     }
-    let counter = byStatus.get(status);
-    if (!counter) {
-      counter = requests.labels({ operation, status: String(status) });
-      byStatus.set(status, counter);
-    }
-    counter.inc();
-    histograms.get(operation)!.observe(seconds);
+    counts.byStatus.set(status, (counts.byStatus.get(status) ?? 0) + 1);
+    let bucket = 0;
+    while (bucket < DURATION_BUCKETS.length && seconds > DURATION_BUCKETS[bucket]!) bucket += 1;
+    counts.byDuration[bucket]! += 1;
+    counts.seconds += seconds;
   };
+
+  showIn(registry: Registry): void {
+    const operations = this.#operations;
+    new Counter({
+      name: 'backlot_requests_total',
+      help: 'Answered requests',
+      labelNames: ['operation', 'status'],
+      registers: [registry],
+      collect() {
+        this.reset();
+        for (const [operation, { byStatus }] of operations) {
+          for (const [status, count] of byStatus) this.inc({ operation, status: String(status) }, count);
+        }
+      },
+    });
+    const name = 'backlot_request_duration_seconds';
+    const about = { name, help: 'Time from a request to its answer', type: 'histogram', aggregator: 'sum' };
+    const histogram = {
+      ...about,
+      get: async () => ({
+        ...about,
+        values: [...operations].flatMap(([operation, counts]) => histogramOf(name, operation, counts)),
+      }),
+    };
+    // The registry asks no more of a metric than its name and `get`; the type wants one of prom-client's own classes.
+    registry.registerMetric(histogram as unknown as Metric);
+  }
+}
+
+/** The series of one operation, in which each bucket holds those before it as well. */
+function histogramOf(name: string, operation: string, { byDuration, seconds }: OperationCounts) {
+  let count = 0;
+  const buckets = byDuration.map((more, index) => {
+    count += more;
+    const le = DURATION_BUCKETS[index] ?? '+Inf';
+    return { metricName: `${name}_bucket`, labels: { le, operation }, value: count };
+  });
+  return [
+    ...buckets,
+    { metricName: `${name}_sum`, labels: { operation }, value: seconds },
+    { metricName: `${name}_count`, labels: { operation }, value: count },
+  ];
 }

@@ -24,6 +24,7 @@ import { createLog, type Log } from './log.ts';
 import { createMetrics } from './metrics.ts';
 import { openSqlite } from './store/sqlite.ts';
 import type { Row, Store } from './store/store.ts';
+import { Arrivals } from './wire/arrivals.ts';
 import { type Credential, createAuthenticator } from './wire/authenticate.ts';
 import { createRouter } from './wire/router.ts';
 import { createApiServer, type PlainAnswer } from './wire/server.ts';
@@ -48,6 +49,7 @@ export interface Parts extends Omit<Services, 'wake' | 'turns'> {
   readonly keys: LocalKeys;
   readonly images: ImageDirectory;
   readonly log: Log;
+  readonly arrivals: Arrivals;
   /** Where the server listens; settled when it does. */
   readonly address: { url: string };
 }
@@ -71,7 +73,8 @@ export async function openParts(config: Config, overrides: Overrides = {}): Prom
   const clock = overrides.clock ?? systemClock;
   const directory = openDataDirectory(config.dataDir);
   const log = overrides.log ?? createLog(config.logLevel);
-  const store = openStore(directory, clock);
+  const arrivals = new Arrivals();
+  const store = openStore(directory, clock, arrivals);
   try {
     const { region, accountId, diskReserveBytes } = config;
     const keys = await openLocalKeys({ directory: directory.keys, region, accountId, clock });
@@ -79,16 +82,17 @@ export async function openParts(config: Config, overrides: Overrides = {}): Prom
     await requireOwnKeys({ store, keys, images, clock });
     const address = { url: addressOf(config, config.port) };
     const settings = domainSettings(config, address);
-    return { config, directory, store, keys, images, log, clock, ids: overrides.ids ?? createIds(), settings, address };
+    const ids = overrides.ids ?? createIds();
+    return { config, directory, store, arrivals, keys, images, log, clock, ids, settings, address };
   } catch (error) {
     await store.close();
     throw new StartError(reasonOf(error));
   }
 }
 
-function openStore(directory: DataDirectory, clock: Clock): Store {
+function openStore(directory: DataDirectory, clock: Clock, arrivals: Arrivals): Store {
   try {
-    return openSqlite({ path: directory.database, now: clock.now });
+    return openSqlite({ path: directory.database, now: clock.now, turn: arrivals.turn });
   } catch (error) {
     throw new StartError(`The database ${directory.database} cannot be opened: ${reasonOf(error)}`);
   }
@@ -150,7 +154,7 @@ function assemble(parts: Parts, overrides: Overrides, unlock: () => void): Servi
   const server = createApiServer<Handler<OperationName>, Principal>(
     {
       match: router.match,
-      authenticate: async (request) => (await authenticate(request)) as Credential & Principal,
+      authenticate: (request) => authenticate(request) as Promise<Credential & Principal>,
       authorize,
       perform: (operation, handler, input, principal) => perform(operation, handler, input, principal, services),
     },
@@ -161,6 +165,7 @@ function assemble(parts: Parts, overrides: Overrides, unlock: () => void): Servi
     ]),
     config,
     {
+      arrived: parts.arrivals.arrived,
       answered: metrics.answered,
       failed: (error, requestId, operation) => log.error({ err: error, requestId, operation }, 'request failed'),
     },

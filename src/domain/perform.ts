@@ -18,7 +18,7 @@ const ATTEMPTS_MAX = 8;
 type AnyInput = never;
 type AnyHandler = Handler<OperationName>;
 
-export async function perform(
+export function perform(
   operation: Operation,
   handler: AnyHandler,
   input: Readonly<Record<string, unknown>>,

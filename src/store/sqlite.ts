@@ -9,6 +9,7 @@
 import { DatabaseSync, type SQLOutputValue, type StatementSync } from 'node:sqlite';
 import { ServiceError } from '../errors.ts';
 import { migrations } from './migrate.ts';
+import { RowCache } from './row-cache.ts';
 import { countSql, inDialect, listSql, type Prepared, SQL, SQLITE } from './sql.ts';
 import {
   GuardFailed,
@@ -27,10 +28,6 @@ const BUSY_TIMEOUT_MS = 2_000;
 const PENDING_MAX = 4_096;
 /** Turns of the event loop that a batch waits for others at most: far less time than the commit takes. */
 const GATHER_TURNS_MAX = 8;
-/** Rows kept ready. At about 1 KiB each this is tens of megabytes. */
-const CACHED_ROWS_MAX = 20_000;
-/** Pages of lists kept ready, each of about a hundred rows. */
-const CACHED_PAGES_MAX = 100;
 
 type Param = string | number | null;
 type Values = SQLOutputValue[];
@@ -57,6 +54,8 @@ type Outcome = { readonly value: unknown } | { readonly error: unknown };
 export interface SqliteOptions {
   readonly path: string;
   readonly now: () => number;
+  /** Name of the turn of the event loop, if one look for what other processes wrote may serve for all of it. */
+  readonly turn?: () => number | undefined;
 }
 
 export function openSqlite(options: SqliteOptions): Store {
@@ -71,7 +70,7 @@ export function openSqlite(options: SqliteOptions): Store {
     database.close();
     throw error;
   }
-  return new SqliteStore(database);
+  return new SqliteStore(database, options.turn);
 }
 
 function migrate(database: DatabaseSync, now: number): void {
@@ -100,38 +99,37 @@ function numbered(text: string): string {
 class SqliteStore implements Store {
   readonly #database: DatabaseSync;
   readonly #statements = new Map<string, StatementSync>();
-  readonly #rows = new Map<string, Row>();
-  readonly #pages = new Map<string, { readonly kind: string; readonly rows: readonly Row[] }>();
+  readonly #turn: () => number | undefined;
+  readonly #cache = new RowCache();
   #seenDataVersion: SQLOutputValue = -1;
-  #fresh = false;
+  #lookedInTurn: number | undefined;
   #pending: Pending[] = [];
   #closed = false;
 
-  constructor(database: DatabaseSync) {
+  constructor(database: DatabaseSync, turn: () => number | undefined = () => undefined) {
     this.#database = database;
+    this.#turn = turn;
   }
 
   async get(kind: string, id: string): Promise<Row | undefined> {
     this.#forgetIfOthersWrote();
-    const key = cacheKey(kind, id);
-    const cached = this.#rows.get(key);
+    const cached = this.#cache.row(kind, id);
     if (cached) return cached;
     const values = this.#first(SQL.get, [kind, id]);
     if (!values) return undefined;
     const row = toRow(values);
-    this.#remember(key, row);
+    this.#cache.keepRow(row);
     return row;
   }
 
   async list(query: ListQuery): Promise<readonly Row[]> {
     this.#forgetIfOthersWrote();
     const key = JSON.stringify(query);
-    const cached = this.#pages.get(key);
-    if (cached) return cached.rows;
+    const cached = this.#cache.page(key);
+    if (cached) return cached;
     const pages = (query.studioIds ?? [undefined]).map((studioId) => this.#page(listSql(query, studioId)));
     const rows = pages.length === 1 ? pages[0]! : mergePages(pages, query.limit);
-    if (this.#pages.size >= CACHED_PAGES_MAX) this.#pages.clear();
-    this.#pages.set(key, { kind: query.kind, rows });
+    this.#cache.keepPage(key, query.kind, rows);
     return rows;
   }
 
@@ -274,11 +272,11 @@ class SqliteStore implements Store {
       if ('error' in outcome) return;
       for (const { kind, id, row } of wrote(outcome.value as never)) {
         kinds.add(kind);
-        if (row) this.#remember(cacheKey(kind, id), row);
-        else this.#rows.delete(cacheKey(kind, id));
+        if (row) this.#cache.keepRow(row);
+        else this.#cache.forgetRow(kind, id);
       }
     });
-    for (const [key, page] of this.#pages) if (kinds.has(page.kind)) this.#pages.delete(key);
+    this.#cache.forgetPages(kinds);
   }
 
   #rollback(): void {
@@ -289,30 +287,14 @@ class SqliteStore implements Store {
     }
   }
 
-  /**
-   * Looks once per turn of the microtask queue, which is at most once per request: what arrived in this turn was sent
-   * before the look, so it sees every change that its sender could know of. The end of the turn is told by a tick that
-   * is asked for from within it.
-   */
   #forgetIfOthersWrote(): void {
-    if (this.#fresh) return;
-    this.#fresh = true;
-    queueMicrotask(this.#endFreshness);
+    const turn = this.#turn();
+    if (turn !== undefined && turn === this.#lookedInTurn) return;
+    this.#lookedInTurn = turn;
     const seen = this.#first('PRAGMA data_version', [])![0]!;
     if (seen === this.#seenDataVersion) return;
     this.#seenDataVersion = seen;
-    this.#rows.clear();
-    this.#pages.clear();
-  }
-
-  readonly #endFreshness = (): void =>
-    process.nextTick(() => {
-      this.#fresh = false;
-    });
-
-  #remember(key: string, row: Row): void {
-    if (this.#rows.size >= CACHED_ROWS_MAX) this.#rows.clear();
-    this.#rows.set(key, row);
+    this.#cache.clear();
   }
 
   #page({ text, params }: Prepared): Row[] {
@@ -367,10 +349,6 @@ function writtenRow(write: Write): WrittenRow[] {
   if (write.op === 'insert' || write.op === 'update')
     return [{ kind: write.row.kind, id: write.row.id, row: write.row }];
   return write.op === 'delete' ? [{ kind: write.kind, id: write.id, row: undefined }] : [];
-}
-
-function cacheKey(kind: string, id: string): string {
-  return `${kind}/${id}`;
 }
 
 function insertParams(row: Row): Param[] {

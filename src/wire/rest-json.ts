@@ -6,7 +6,7 @@ import { isUtf8 } from 'node:buffer';
 import { clientTokenMember, MODELLED_ERRORS, type Operation } from '../contract/operation.ts';
 import type { Members } from '../contract/shape.ts';
 import { ServiceError, validationFailed } from '../errors.ts';
-import { readMembers, unreadableBody, Violations } from './validate.ts';
+import { readMember, readMembers, unreadableBody, Violations } from './validate.ts';
 
 export interface RawRequest {
   /** Raw label values in the order of `labelNames`. */
@@ -57,12 +57,11 @@ function hasMembers(members: Members): boolean {
 }
 
 function readLabels(operation: Operation, request: RawRequest, input: Input, violations: Violations): void {
-  const values: Record<string, unknown> = {};
   for (let index = 0; index < request.labelNames.length; index += 1) {
     const name = request.labelNames[index]!;
-    values[name] = decode(request.labels[index]!, `/${name}`);
+    const value = decode(request.labels[index]!, `/${name}`);
+    readMember(name, operation.labels[name]!, value, '', input, violations);
   }
-  readMembers(operation.labels, values, '', input, violations);
 }
 
 function decode(text: string, path: string): string {

@@ -20,12 +20,12 @@ export interface Match<H> {
 }
 
 interface Node<H> {
-  readonly literals: Map<string, Node<H>>;
+  literals: Map<string, Node<H>> | undefined;
   label: Node<H> | undefined;
   readonly routes: Map<string, Route<H>>;
 }
 
-const newNode = <H>(): Node<H> => ({ literals: new Map(), label: undefined, routes: new Map() });
+const newNode = <H>(): Node<H> => ({ literals: undefined, label: undefined, routes: new Map() });
 
 /**
  * @param handlers by operation name. An operation without a handler, or a handler without an operation, is an error at
@@ -52,6 +52,7 @@ function add<H>(root: Node<H>, operation: Operation, handler: H): void {
       node.label ??= newNode();
       node = node.label;
     } else {
+      node.literals ??= new Map();
       const next = node.literals.get(segment) ?? newNode<H>();
       node.literals.set(segment, next);
       node = next;
@@ -63,24 +64,34 @@ function add<H>(root: Node<H>, operation: Operation, handler: H): void {
 
 /** The segments of a path; one slash at the end is tolerated. */
 function segmentsOf(path: string): string[] {
-  const end = path.endsWith('/') ? path.length - 1 : path.length;
-  return path.slice(1, end).split('/');
+  return path.slice(1, endOf(path)).split('/');
+}
+
+function endOf(path: string): number {
+  return path.endsWith('/') ? path.length - 1 : path.length;
 }
 
 /** Segments that signing normalises away: two paths that share a signature must not be two resources. */
-function ambiguous(segment: string): boolean {
-  return segment === '' || segment === '.' || segment === '..';
+function ambiguous(path: string, start: number, end: number): boolean {
+  const length = end - start;
+  if (length > 2) return false;
+  return length === 0 || (path[start] === '.' && (length === 1 || path[start + 1] === '.'));
 }
 
+/** Goes along the path instead of splitting it: every request comes this way. */
 function match<H>(root: Node<H>, method: string, path: string): Match<H> | undefined {
   if (!path.startsWith('/')) return undefined;
+  const pathEnd = endOf(path);
   let node = root;
   const labels: string[] = [];
-  for (const segment of segmentsOf(path)) {
-    const literal = node.literals.get(segment);
+  for (let start = 1, end = 0; end < pathEnd; start = end + 1) {
+    end = path.indexOf('/', start);
+    if (end < 0 || end > pathEnd) end = pathEnd;
+    const segment = path.slice(start, end);
+    const literal = node.literals?.get(segment);
     if (literal) {
       node = literal;
-    } else if (node.label && !ambiguous(segment)) {
+    } else if (node.label && !ambiguous(path, start, end)) {
       labels.push(segment);
       node = node.label;
     } else {

@@ -55,7 +55,8 @@ export function readMembers(
   }
 }
 
-function readMember(
+/** Reads one value into `target[name]`; null is the same as absent. */
+export function readMember(
   name: string,
   member: Member,
   value: unknown,

@@ -24,8 +24,8 @@ function placeIn(t: TestContext) {
   t.after(() => Promise.all(opened.map((store) => store.close())));
   return {
     path,
-    open: (): Store => {
-      const store = openSqlite({ path, now: () => NOW });
+    open: (turn?: () => number | undefined): Store => {
+      const store = openSqlite({ path, now: () => NOW, ...(turn && { turn }) });
       opened.push(store);
       return store;
     },
@@ -78,6 +78,24 @@ test('what another process writes is seen by a reader that had the row, a list a
   assert.equal((await store.get('thing', 'a'))!.state, 'CHILD');
   assert.equal((await store.get('thing', 'b'))!.state, 'RESTING');
   assert.deepEqual(await list(), ['a CHILD', 'b RESTING']);
+});
+
+test('within one turn of the event loop one look serves; the next turn looks again', async (t) => {
+  const place = placeIn(t);
+  let turn: number | undefined = 1;
+  const store = place.open(() => turn);
+  const other = place.open();
+  const row = rowOf('a');
+  await store.write([insert(row)]);
+  const state = async () => (await store.get('thing', 'a'))!.state;
+  assert.equal(await state(), 'RESTING');
+  await other.write([{ op: 'update', row: { ...row, version: row.version + 1, state: 'OTHER' } }]);
+  assert.equal(await state(), 'RESTING', 'the look of this turn was before the write');
+  turn = 2;
+  assert.equal(await state(), 'OTHER');
+  turn = undefined;
+  await other.write([{ op: 'update', row: { ...row, version: row.version + 2, state: 'AGAIN' } }]);
+  assert.equal(await state(), 'AGAIN', 'outside of a turn every read looks');
 });
 
 test('what a process has acknowledged is there after it was killed', async (t) => {

@@ -401,7 +401,7 @@ async function bareServer(t: Owner, limits: Partial<ServerLimits> = {}) {
     },
     new Map(),
     { bodyBytesMax: MEBIBYTE, headerBytesMax: 16_384, requestMs: 30_000, connectionsMax: 100, ...limits },
-    { answered: () => undefined, failed: () => undefined },
+    { arrived: () => undefined, answered: () => undefined, failed: () => undefined },
   );
   server.on('connection', (socket: Socket) => sockets.push(socket));
   server.on('clientError', (error) => unparsable.push(error));
