@@ -62,8 +62,9 @@ export function openSqlite(options: SqliteOptions): Store {
   const database = new DatabaseSync(options.path);
   try {
     // Small pages: a client token lands on a random page of its index, and a commit writes every page it touched whole.
+    // What is mapped is the system's own cache of the file: it is read without a copy, and given up when memory is short.
     database.exec(`PRAGMA busy_timeout = ${BUSY_TIMEOUT_MS}; PRAGMA page_size = 4096; PRAGMA journal_mode = WAL;
-      PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; PRAGMA cache_size = -16384;
+      PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; PRAGMA cache_size = -16384; PRAGMA mmap_size = 1073741824;
       PRAGMA journal_size_limit = 67108864`);
     migrate(database, options.now());
   } catch (error) {
