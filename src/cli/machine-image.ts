@@ -2,24 +2,20 @@
 import { basename, resolve } from 'node:path';
 import { wireTime } from '../clock.ts';
 import type { StreamingImage } from '../contract/streaming-image.ts';
-import { AMAZON, KIND, newRow } from '../domain/kinds.ts';
-import { apply, type Lifecycle } from '../domain/lifecycle.ts';
+import { KIND, newRow } from '../domain/kinds.ts';
 import { type MachineImage, PLATFORMS, type Platform } from '../domain/machine-image.ts';
-import { newStreamingImage, streamingImageLifecycle } from '../domain/streaming-image.ts';
+import { applyToStreamingImage } from '../domain/streaming-image.ts';
 import { ImageFailure } from '../images/images.ts';
 import { DiskRefused } from '../images/inspect.ts';
 import type { Parts } from '../service.ts';
 import type { Row, Store } from '../store/store.ts';
-import { destroyBytes, importImage } from '../worker/streaming-image.ts';
 import { type Arguments, type Command, CommandFailed } from './command.ts';
 import { listDocuments } from './list-documents.ts';
 import { progressBar } from './output.ts';
+import { provide, providedImagesOf } from './provide.ts';
 import { withParts } from './with-parts.ts';
 
 const NAME_LENGTH_MAX = 64;
-const PROVIDED_MAX = 10_000;
-
-const lifecycle = streamingImageLifecycle as unknown as Lifecycle;
 
 export const machineImageCommands: readonly Command[] = [
   {
@@ -62,8 +58,8 @@ async function importMachineImage(given: Arguments, parts: Parts): Promise<objec
   const { signal, release } = stopSignal();
   try {
     const machineImage = await copyIn({ file, name, platform, eulaIds }, parts, signal);
-    const provided = given.has('provided') ? await provide(machineImage, parts, signal) : {};
-    return { ...machineImage, ...provided };
+    if (!given.has('provided')) return machineImage;
+    return { ...machineImage, streamingImageId: await provideOrTakeBack(machineImage, parts, signal) };
   } catch (error) {
     if (signal.aborted) throw new CommandFailed('Stopped. Nothing was imported.');
     if (error instanceof DiskRefused || error instanceof ImageFailure) throw new CommandFailed(error.message);
@@ -109,40 +105,16 @@ async function copyIn(
   return machineImage;
 }
 
-/** Makes the encrypted copy here and now, and shows it to every studio only when it is READY. */
-async function provide(
-  machineImage: MachineImage,
-  parts: Parts,
-  signal: AbortSignal,
-): Promise<{ streamingImageId: string }> {
-  const { ec2ImageId, name, platform, eulaIds } = machineImage;
-  const image = newStreamingImage(
-    { ec2ImageId, name, platform, eulaIds: [...eulaIds], owner: AMAZON, tags: {} },
-    parts,
-  );
+async function provideOrTakeBack(machineImage: MachineImage, parts: Parts, signal: AbortSignal): Promise<string> {
   const bar = progressBar('Encrypting', { out: process.stdout, err: process.stderr });
   try {
-    const progress = ({ statusMessage }: { statusMessage?: string }) =>
-      bar.show(Number.parseInt(/\d+ %/.exec(statusMessage ?? '')?.[0] ?? '0', 10));
-    const outcome = await importImage(image, { signal, progress }, parts);
-    if (!('event' in outcome)) throw new Error('an import ends with an event');
-    const at = { now: parts.clock.now(), tombstoneMs: parts.settings.tombstoneMs };
-    const ready = apply(lifecycle, image, outcome.event, at);
-    await parts.store.write([{ op: 'insert', row: { ...ready, version: 1, doc: withoutStatus(ready.doc) } }]);
-    return { streamingImageId: image.id };
+    return await provide(machineImage, parts, signal, bar.show);
   } catch (error) {
-    await destroyBytes(image.id, parts);
-    await deleteMachineImage(ec2ImageId, parts);
+    await deleteMachineImage(machineImage.ec2ImageId, parts);
     throw error;
   } finally {
     bar.end();
   }
-}
-
-/** Images of the vendor's carried no status code or message. */
-function withoutStatus(doc: string): string {
-  const { statusCode: _code, statusMessage: _message, ...rest } = JSON.parse(doc) as StreamingImage;
-  return JSON.stringify(rest);
 }
 
 async function deleteMachineImage(ec2ImageId: string, parts: Parts): Promise<object> {
@@ -153,22 +125,11 @@ async function deleteMachineImage(ec2ImageId: string, parts: Parts): Promise<obj
   const user = busy.find(({ doc }) => (JSON.parse(doc) as StreamingImage).ec2ImageId === ec2ImageId);
   if (user) throw new CommandFailed(`Streaming image ${user.id} is being made from it. Wait until that has ended.`);
   const provided = await providedImagesOf(ec2ImageId, store);
-  const at = { now: parts.clock.now(), tombstoneMs: parts.settings.tombstoneMs };
+  const deleted = (image: Row) => applyToStreamingImage(image, { type: 'delete' }, parts);
   await store.write([
-    ...provided.map((image) => ({ op: 'update', row: apply(lifecycle, image, { type: 'delete' }, at) }) as const),
+    ...provided.map((image) => ({ op: 'update', row: deleted(image) }) as const),
     { op: 'delete', kind: row.kind, id: row.id, version: row.version },
   ]);
   await images.removeMachineImage(ec2ImageId);
   return { deleted: ec2ImageId, streamingImageIds: provided.map(({ id }) => id) };
-}
-
-/** What `--provided` made of it and is still there. The server destroys the bytes, as for any image. */
-async function providedImagesOf(ec2ImageId: string, store: Store): Promise<Row[]> {
-  const rows = await store.list({
-    kind: KIND.streamingImage,
-    studioIds: [AMAZON],
-    state: 'READY',
-    limit: PROVIDED_MAX,
-  });
-  return rows.filter(({ doc }) => (JSON.parse(doc) as StreamingImage).ec2ImageId === ec2ImageId);
 }

@@ -53,6 +53,8 @@ export interface LifecycleEvent<EventName extends string = string> {
   /** Status of a failure, or progress; the table's own where absent. */
   readonly statusCode?: string;
   readonly statusMessage?: string;
+  /** The status is not shown from here on; the next event with a status shows it again. */
+  readonly hideStatus?: boolean;
   /** A unique name that ends with this event, so that another may take it. */
   readonly releaseName?: boolean;
 }
@@ -94,6 +96,10 @@ export function apply<EventName extends string>(
   if (statusMessage !== undefined) doc.statusMessage = statusMessage;
   if (!target.statusCodes.includes(doc.statusCode as string)) {
     throw new Error(`${lifecycle.kind}: status code ${String(doc.statusCode)} does not belong to ${move.to}`);
+  }
+  if (event.hideStatus) {
+    delete doc.statusCode;
+    delete doc.statusMessage;
   }
   if (lifecycle.timestamps) doc.updatedAt = wireTime(now);
   return {

@@ -3,7 +3,7 @@
  * always destroyed before the bytes: a delete that dies half way leaves noise, never a readable disk.
  */
 import type { StreamingImage } from '../contract/streaming-image.ts';
-import { KIND } from '../domain/kinds.ts';
+import { AMAZON, KIND } from '../domain/kinds.ts';
 import type { Lifecycle } from '../domain/lifecycle.ts';
 import type { MachineImage } from '../domain/machine-image.ts';
 import { streamingImageLifecycle } from '../domain/streaming-image.ts';
@@ -22,7 +22,7 @@ export interface StreamingImagePorts {
 const REMOVALS_MAX = 4;
 const PURGES_MAX = 50;
 
-const lifecycle = streamingImageLifecycle as unknown as Lifecycle;
+const lifecycle: Lifecycle = streamingImageLifecycle;
 
 export function streamingImageJobs(ports: StreamingImagePorts): Job[] {
   return [
@@ -90,7 +90,8 @@ export async function importImage(
           statusMessage: `Streaming Image creation is in progress: ${Math.floor(percent)} %`,
         }),
     });
-    return { event: { type: 'imported', privateChanges: { ...stored } } };
+    // The vendor's own images carried no status.
+    return { event: { type: 'imported', privateChanges: { ...stored }, hideStatus: image.owner === AMAZON } };
   } finally {
     passphrase.fill(0);
   }

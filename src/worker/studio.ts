@@ -13,7 +13,7 @@ const ACCEPTANCES_PER_WRITE = 200;
 
 export function studioJobs({ store, keys }: { readonly store: Store; readonly keys: Keys }): Job[] {
   const job = (state: string, run: Job['run']): Job => ({
-    lifecycle: studioLifecycle as unknown as Lifecycle,
+    lifecycle: studioLifecycle as Lifecycle,
     state,
     concurrency: CONCURRENCY,
     run,

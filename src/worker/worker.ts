@@ -154,8 +154,24 @@ export function createWorker(options: WorkerOptions): Worker {
   };
 }
 
-/** Runs one job under its lease and writes what came of it. */
-async function carryOut(job: Job, leased: Row, controller: AbortController, options: WorkerOptions): Promise<void> {
+type CarryOutOptions = Pick<WorkerOptions, 'store' | 'clock' | 'log' | 'tombstoneMs' | 'leaseMs' | 'moved' | 'random'>;
+
+/** A new row as if it had been leased already: its maker works on it, and a worker takes over if that dies. */
+export function heldByMaker(row: Row, { clock, leaseMs }: Pick<WorkerOptions, 'clock' | 'leaseMs'>): Row {
+  return { ...row, dueAt: clock.now() + leaseMs, attempts: 1 };
+}
+
+/**
+ * Runs one job under its lease and writes what came of it. Resolves however that ended: the row says how.
+ * @param leased the row as it stands since it was leased.
+ * @param controller aborts the work; the row then goes back into the queue.
+ */
+export async function carryOut(
+  job: Job,
+  leased: Row,
+  controller: AbortController,
+  options: CarryOutOptions,
+): Promise<void> {
   const lease = holdLease(job, leased, controller, options);
   try {
     const ending = await outcomeOf(job, leased, controller.signal, lease.progress, options);
@@ -181,7 +197,7 @@ async function outcomeOf(
   row: Row,
   signal: AbortSignal,
   progress: JobContext['progress'],
-  options: WorkerOptions,
+  options: CarryOutOptions,
 ): Promise<Ending> {
   try {
     // None of them ended: whatever the work does, it takes its process with it.
@@ -202,7 +218,7 @@ async function outcomeOf(
   }
 }
 
-function applied(job: Job, event: LifecycleEvent, { clock, tombstoneMs, moved }: WorkerOptions) {
+function applied(job: Job, event: LifecycleEvent, { clock, tombstoneMs, moved }: CarryOutOptions) {
   return (current: Row): Row => {
     const next = apply(job.lifecycle, current, event, { now: clock.now(), tombstoneMs });
     moved?.(next.kind, next.state);
@@ -221,7 +237,7 @@ function backoffMs(attempts: number, random: () => number): number {
 }
 
 /** Keeps a lease alive while its work runs. Renewals and the ending are written one after another, never at once. */
-function holdLease(job: Job, leased: Row, controller: AbortController, options: WorkerOptions) {
+function holdLease(job: Job, leased: Row, controller: AbortController, options: CarryOutOptions) {
   const { store, clock, leaseMs, tombstoneMs } = options;
   let row = leased;
   let pendingProgress: LifecycleEvent | undefined;
