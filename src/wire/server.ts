@@ -41,6 +41,8 @@ export interface ServerLimits {
   /** The whole request must have arrived within this time. */
   readonly requestMs: number;
   readonly connectionsMax: number;
+  /** A connection on which nothing moves for so long is closed: its client no longer reads its answer. */
+  readonly silenceMs?: number;
 }
 
 export interface ServerEvents {
@@ -52,6 +54,7 @@ export interface ServerEvents {
   readonly failed: (error: unknown, requestId: string, operation: string) => void;
 }
 
+const SILENCE_MS = 120_000;
 /** What is still sent of a body that is too large is read and thrown away up to here, so that the refusal arrives. */
 const DISCARDED_BYTES_MAX = 64 * 1024 * 1024;
 
@@ -80,7 +83,7 @@ export function createApiServer<H, P>(
   limits: ServerLimits,
   events: ServerEvents,
 ): Server {
-  const refuser = createRefuser();
+  const refuser = createRefuser((status) => events.answered('Unknown', status, 0));
   const listener = (request: IncomingMessage, response: ServerResponse) =>
     void serve(api, plain, limits, events, refuser.arrived, request, response);
   const server = createServer(
@@ -99,6 +102,7 @@ export function createApiServer<H, P>(
     listener,
   );
   server.maxConnections = limits.connectionsMax;
+  server.timeout = limits.silenceMs ?? SILENCE_MS;
   server.on('checkExpectation', listener);
   server.on('clientError', refuser.unparsable);
   server.on('connect', refuser.tunnel);

@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import type { Server } from 'node:http';
-import type { AddressInfo, Socket } from 'node:net';
+import { type AddressInfo, connect, type Socket } from 'node:net';
 import { after, describe, test } from 'node:test';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
@@ -388,6 +388,7 @@ async function bareServer(t: Owner, limits: Partial<ServerLimits> = {}) {
   const performed: string[] = [];
   const sockets: Socket[] = [];
   const unparsable: Error[] = [];
+  const counted: number[] = [];
   const server: Server = createApiServer<string, object>(
     {
       match: createRouter(operations, handlers).match,
@@ -401,7 +402,7 @@ async function bareServer(t: Owner, limits: Partial<ServerLimits> = {}) {
     },
     new Map(),
     { bodyBytesMax: MEBIBYTE, headerBytesMax: 16_384, requestMs: 30_000, connectionsMax: 100, ...limits },
-    { arrived: () => undefined, answered: () => undefined, failed: () => undefined },
+    { arrived: () => undefined, answered: (_operation, status) => counted.push(status), failed: () => undefined },
   );
   server.on('connection', (socket: Socket) => sockets.push(socket));
   server.on('clientError', (error) => unparsable.push(error));
@@ -414,7 +415,7 @@ async function bareServer(t: Owner, limits: Partial<ServerLimits> = {}) {
   const { port } = server.address() as AddressInfo;
   const connection = await Connection.open(port);
   t.after(() => connection.destroy());
-  return { connection, performed, sockets, unparsable, release: release.resolve };
+  return { connection, port, performed, sockets, unparsable, counted, release: release.resolve };
 }
 
 const DELETE = `DELETE ${API}/studios/x HTTP/1.1\r\nHost: x\r\n\r\n`;
@@ -446,13 +447,29 @@ test('garbage behind a request that is still worked on: the request gets its own
 });
 
 test('a body that takes too long behind a request that is still worked on: the same', async (t) => {
-  const { connection, unparsable, release } = await bareServer(t, { requestMs: 100 });
+  const { connection, unparsable, counted, release } = await bareServer(t, { requestMs: 100 });
   await connection.write(`${DELETE}POST ${API}/studios HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{`);
   await until('the second is given up', () => unparsable.length === 1);
   release();
   assert.equal((await connection.answer()).status, 200);
   requireRefusal(await connection.answer(), [408, 'ValidationException', 'REQUEST_TIMEOUT']);
   await connection.closed;
+  assert.deepEqual(counted.sort(), [200, 408], 'what never became a request is counted as well');
+});
+
+test('a client that does not read its answers is cut off, and its answers do not pile up', async (t) => {
+  const { port, sockets } = await bareServer(t, { silenceMs: 200 });
+  const client = connect(port, '127.0.0.1').pause();
+  client.on('error', () => undefined);
+  t.after(() => client.destroy());
+  await once(client, 'connect');
+  const socket = await until('the server has it', () =>
+    sockets.find(({ remotePort }) => remotePort === client.localPort),
+  );
+  // Far more than the buffers of both sides take.
+  client.write(`GET ${API}/studios/x HTTP/1.1\r\nHost: x\r\n\r\n`.repeat(200_000));
+  await until('it is cut off', () => socket.destroyed);
+  assert.ok(socket.writableLength < MEBIBYTE, `${socket.writableLength} bytes wait`);
 });
 
 test('a body in chunks of one byte takes little more memory than its bytes', async (t) => {
