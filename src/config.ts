@@ -5,7 +5,7 @@
  */
 import { resolve } from 'node:path';
 
-export interface Config {
+export interface Settings {
   /** Absolute path. */
   readonly dataDir: string;
   readonly host: string;
@@ -26,6 +26,11 @@ export interface Config {
   readonly leaseMs: number;
   readonly diskReserveBytes: number;
   readonly logLevel: string;
+}
+
+export interface Config extends Settings {
+  /** Names of the settings that were set, and not left at their default. */
+  readonly given: ReadonlySet<string>;
 }
 
 interface Setting<T> {
@@ -80,7 +85,7 @@ function parsePublicUrl(text: string): { value: string | undefined } | { must: s
   return { value: url.origin };
 }
 
-export const SETTINGS: { readonly [K in keyof Config]: Setting<Config[K]> } = {
+export const SETTINGS: { readonly [K in keyof Settings]: Setting<Settings[K]> } = {
   dataDir: {
     env: 'BACKLOT_DATA_DIR',
     flag: 'data-dir',
@@ -106,14 +111,14 @@ export const SETTINGS: { readonly [K in keyof Config]: Setting<Config[K]> } = {
     env: 'BACKLOT_REGION',
     flag: 'region',
     default: 'us-west-2',
-    meaning: 'Region that requests are signed for and that ids and ARNs name',
+    meaning: 'Region that requests are signed for and that ids and ARNs name; a data directory keeps its first',
     parse: matching(/^[a-z]{2}(-[a-z]+)+-\d$/, 'look like us-west-2'),
   },
   accountId: {
     env: 'BACKLOT_ACCOUNT_ID',
     flag: 'account-id',
     default: '000000000000',
-    meaning: 'Account that ARNs name',
+    meaning: 'Account that ARNs name; a data directory keeps its first',
     parse: matching(/^\d{12}$/, 'be 12 digits'),
   },
   publicUrl: {
@@ -218,13 +223,15 @@ export function readConfig(
   environment: Readonly<Record<string, string | undefined>> = process.env,
   flags: Readonly<Record<string, string | undefined>> = {},
 ): Config {
+  const given = new Set<string>();
   const entries = Object.entries(SETTINGS).map(([name, setting]) => {
     const flag = flags[setting.flag];
-    const given = flag ?? (environment[setting.env] || undefined);
-    const parsed = (setting as Setting<unknown>).parse(given ?? setting.default);
+    const text = flag ?? (environment[setting.env] || undefined);
+    if (text !== undefined) given.add(name);
+    const parsed = (setting as Setting<unknown>).parse(text ?? setting.default);
     if ('value' in parsed) return [name, parsed.value];
     const source = flag === undefined ? setting.env : `--${setting.flag}`;
-    throw new ConfigError(`${source} must ${parsed.must}; it is ${JSON.stringify(given ?? setting.default)}`);
+    throw new ConfigError(`${source} must ${parsed.must}; it is ${JSON.stringify(text ?? setting.default)}`);
   });
-  return Object.freeze(Object.fromEntries(entries)) as Config;
+  return Object.freeze({ ...(Object.fromEntries(entries) as unknown as Settings), given });
 }

@@ -19,11 +19,14 @@ export interface DataDirectory {
   readonly credentials: string;
   readonly keys: string;
   readonly images: string;
+  /** Whether there was none before. */
+  readonly isNew: boolean;
 }
 
 /** @throws StartError when the directory or its database cannot be made or written to. */
 export function openDataDirectory(path: string): DataDirectory {
   const database = join(path, 'backlot.db');
+  const isNew = !existsSync(path);
   try {
     makeDirectory(path);
     if (!statSync(path).isDirectory()) throw new Error('it is not a directory');
@@ -41,6 +44,7 @@ export function openDataDirectory(path: string): DataDirectory {
     credentials: join(path, 'credentials'),
     keys: join(path, 'keys'),
     images: join(path, 'images'),
+    isNew,
   };
 }
 

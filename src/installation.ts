@@ -1,9 +1,10 @@
 /**
- * What a data directory remembers of itself: that its keys are its own, and that its first access key was made. A start
- * with the wrong root key or without the right database must end before it makes or destroys anything.
+ * What a data directory remembers of itself: that its keys are its own, which region and account its ids name, and that
+ * its first access key was made. A start with the wrong root key or without the right database must end before it makes or destroys anything.
  */
 import { existsSync } from 'node:fs';
 import type { Clock } from './clock.ts';
+import { type Config, SETTINGS } from './config.ts';
 import { type DataDirectory, StartError } from './data-directory.ts';
 import { newAccessKey } from './domain/access-key.ts';
 import type { Services } from './domain/context.ts';
@@ -15,6 +16,7 @@ import type { Log } from './log.ts';
 import { GuardFailed, type Row, type Store } from './store/store.ts';
 
 const ROOT_KEY = 'root-key';
+const PLACE = 'place';
 const FIRST_ACCESS_KEY = 'first-access-key';
 const NO_CREDENTIALS = 'there is no credentials file; make a key with: backlot access-key create';
 
@@ -51,6 +53,30 @@ function requireRootKeyOf(row: Row, keys: Keys): void {
       'keys/root.key in the data directory is not the key that this data directory was made with. Restore it from a backup.',
     );
   }
+}
+
+/** What ids and ARNs name. */
+type Place = Pick<Config, 'region' | 'accountId'>;
+
+/**
+ * The region and account of the data directory: what was set when it was first opened, for good.
+ * @throws StartError when others are set now.
+ */
+export async function placeOf(config: Config, { store, clock }: Pick<Parts, 'store' | 'clock'>): Promise<Place> {
+  const { region, accountId, given } = config;
+  if (!(await store.get(KIND.installation, PLACE))) {
+    await insertOnce(store, { ...markRow(PLACE, clock), doc: JSON.stringify({ region, accountId }) });
+  }
+  const { doc } = (await store.get(KIND.installation, PLACE))!;
+  const place = JSON.parse(doc) as Place;
+  for (const name of ['region', 'accountId'] as const) {
+    if (!given.has(name) || config[name] === place[name]) continue;
+    throw new StartError(
+      `The ids and ARNs of the data directory ${config.dataDir} name ${place[name]}, not ${config[name]}: ` +
+        `leave out ${SETTINGS[name].env} and --${SETTINGS[name].flag}, or take another data directory`,
+    );
+  }
+  return place;
 }
 
 export interface FirstAccessKeyParts extends Parts, Pick<Services, 'ids'> {

@@ -2,6 +2,7 @@
  * The composition root: the only file, with main.ts, that knows every part. It opens the parts, hands each what it needs,
  * and closes them in the right order; it decides nothing about studios, requests or images.
  */
+import { statfs } from 'node:fs/promises';
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -18,7 +19,7 @@ import { perform } from './domain/perform.ts';
 import { Turns } from './domain/turns.ts';
 import { createIds, type Ids } from './ids.ts';
 import { type ImageDirectory, openImageDirectory } from './images/directory.ts';
-import { makeFirstAccessKey, requireOwnKeys } from './installation.ts';
+import { makeFirstAccessKey, placeOf, requireOwnKeys } from './installation.ts';
 import { type LocalKeys, openLocalKeys } from './keys/local.ts';
 import { createLog, type Log } from './log.ts';
 import { createMetrics } from './metrics.ts';
@@ -65,17 +66,20 @@ export interface Service {
 
 /** A little less than the ten seconds that process managers commonly give. */
 const GRACE_MS = 8_000;
+/** With less than this on the disk, the next change of the database may be refused. */
+const FREE_BYTES_MIN = 1024 * 1024;
 /** For requests to be ended in, once their connections are closed. */
 const LAST_ANSWERS_MS = 500;
 
 /** @throws StartError with one line for the person at the terminal. */
-export async function openParts(config: Config, overrides: Overrides = {}): Promise<Parts> {
+export async function openParts(given: Config, overrides: Overrides = {}): Promise<Parts> {
   const clock = overrides.clock ?? systemClock;
-  const directory = openDataDirectory(config.dataDir);
-  const log = overrides.log ?? createLog(config.logLevel);
+  const directory = openDataDirectory(given.dataDir);
+  const log = overrides.log ?? createLog(given.logLevel);
   const arrivals = new Arrivals();
   const store = openStore(directory, clock, arrivals);
   try {
+    const config: Config = { ...given, ...(await placeOf(given, { store, clock })) };
     const { region, accountId, diskReserveBytes } = config;
     const keys = await openLocalKeys({ directory: directory.keys, region, accountId, clock });
     const images = await openImageDirectory({ directory: directory.images, diskReserveBytes, clock });
@@ -160,7 +164,7 @@ function assemble(parts: Parts, overrides: Overrides, unlock: () => void): Servi
     },
     new Map([
       ['/healthz', async () => plainText(200, 'ok')],
-      ['/readyz', () => readiness(store, ready)],
+      ['/readyz', () => readiness(parts, ready)],
       ['/metrics', async () => ({ status: 200, ...(await metrics.render()) })],
     ]),
     config,
@@ -218,11 +222,13 @@ function plainText(status: number, body: string): PlainAnswer {
   return { status, contentType: 'text/plain; charset=utf-8', body: `${body}\n` };
 }
 
-/** 200 only when requests are served: the server listens and the database answers. */
-async function readiness(store: Store, ready: boolean): Promise<PlainAnswer> {
+/** 200 only when requests are served: the server listens, the database answers, and there is room for it to write. */
+async function readiness({ store, directory }: Parts, ready: boolean): Promise<PlainAnswer> {
   if (!ready) return plainText(503, 'starting or stopping');
   try {
     await store.count({ kind: KIND.accessKey, limit: 1 });
+    const { bavail, bsize } = await statfs(directory.path);
+    if (bavail * bsize < FREE_BYTES_MIN) return plainText(503, 'the disk of the data directory is full');
     return plainText(200, 'ready');
   } catch {
     return plainText(503, 'the database does not answer');

@@ -6,11 +6,12 @@ import { test } from 'node:test';
 import { readConfig } from '../src/config.ts';
 import { StartError } from '../src/data-directory.ts';
 import { KIND } from '../src/domain/kinds.ts';
-import { createService } from '../src/service.ts';
+import { createService, openParts } from '../src/service.ts';
 import { silentLog } from './support/domain.ts';
 import { temporaryDirectory } from './support/temporary.ts';
 
-const configOf = (dataDir: string) => readConfig({ BACKLOT_DATA_DIR: dataDir, BACKLOT_PORT: '0' });
+const configOf = (dataDir: string, more: Readonly<Record<string, string>> = {}) =>
+  readConfig({ BACKLOT_DATA_DIR: dataDir, BACKLOT_PORT: '0', ...more });
 
 /** Starts and stops a server, with something done while it runs. */
 async function run(
@@ -53,6 +54,24 @@ test('a new database beside images that it does not know is refused, and the ima
   for (const side of ['-wal', '-shm']) rmSync(join(dataDir, `backlot.db${side}`), { force: true });
   await refused(dataDir, /The database is new, but there are 1 encrypted images/);
   assert.equal(readFileSync(join(image, 'disk.qcow2'), 'utf8'), 'encrypted');
+});
+
+test('a data directory keeps the region and account that it was made with', async (t) => {
+  const dataDir = temporaryDirectory(t);
+  const made = { BACKLOT_REGION: 'eu-west-1', BACKLOT_ACCOUNT_ID: '123456789012' };
+  const keyArnWith = async (settings: Readonly<Record<string, string>>) => {
+    const parts = await openParts(configOf(dataDir, settings), { log: silentLog });
+    try {
+      return (await parts.keys.createKey()).keyArn;
+    } finally {
+      await parts.store.close();
+    }
+  };
+  for (const settings of [made, {}, { BACKLOT_REGION: 'eu-west-1' }]) {
+    assert.match(await keyArnWith(settings), /^arn:aws:kms:eu-west-1:123456789012:key/);
+  }
+  await assert.rejects(keyArnWith({ BACKLOT_REGION: 'us-east-1' }), /name eu-west-1, not us-east-1: .*BACKLOT_REGION/);
+  await assert.rejects(keyArnWith({ BACKLOT_ACCOUNT_ID: '000000000000' }), /name 123456789012, not 000000000000/);
 });
 
 test('an access key is made on the first start only, even when every key has been deleted since', async (t) => {

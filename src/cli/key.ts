@@ -28,6 +28,8 @@ export const keyCommands: readonly Command[] = [
     run: (given, config) =>
       withParts(config, async ({ keys, store }) => {
         const [keyArn] = given.positionals as [string];
+        const noSuchKey = new CommandFailed(`There is no key ${keyArn}.`);
+        if (!(await keys.describe(keyArn))) throw noSuchKey;
         const studios = await listDocuments<Studio>(store, KIND.studio);
         const users = studios.filter((studio) => studio.studioEncryptionConfiguration?.keyArn === keyArn);
         const inUse = users.filter(({ state }) => state !== 'DELETED').map(({ studioId }) => studioId);
@@ -36,7 +38,7 @@ export const keyCommands: readonly Command[] = [
             `${inUse.join(', ')} use this key; their images could never be read again. Add --yes if that is what you want.`,
           );
         }
-        if (!(await keys.deleteKey(keyArn))) throw new CommandFailed(`There is no key ${keyArn}.`);
+        if (!(await keys.deleteKey(keyArn))) throw noSuchKey;
         return { deleted: keyArn };
       }),
   },

@@ -1,13 +1,15 @@
 /** Finds the command that a command line names, checks what was given, runs it, and turns failures into exit codes. */
 import { parseArgs } from 'node:util';
-import { type Config, readConfig, SETTINGS } from '../config.ts';
+import { readConfig, SETTINGS, type Settings } from '../config.ts';
 import { ServiceError } from '../errors.ts';
 import { type Arguments, type Command, UsageError } from './command.ts';
 import { commands } from './index.ts';
 import { print, type Streams } from './output.ts';
 
 /** Settings that commands beside `serve` need: where the data is, and what ARNs in it name. */
-const DATA_SETTINGS: readonly (keyof Config)[] = ['dataDir', 'region', 'accountId', 'diskReserveBytes', 'logLevel'];
+const DATA_SETTINGS: readonly (keyof Settings)[] = ['dataDir', 'region', 'accountId', 'diskReserveBytes', 'logLevel'];
+
+const HELP_FLAGS = ['--help', '-h'];
 
 /** By name: the files they come from open parts that a command line with a mistake in it does not need. */
 const TOLD_ERRORS = ['CommandFailed', 'UsageError', 'ConfigError', 'StartError', 'KeyUnavailable', 'ImageFailure'];
@@ -29,19 +31,22 @@ export async function run(argv: readonly string[], streams: Streams): Promise<nu
 }
 
 async function runCommand(argv: readonly string[], streams: Streams): Promise<number> {
-  const words = argv.filter((word) => !word.startsWith('-'));
+  const allWords = wordsOf(argv);
   if (argv.includes('--version')) {
     streams.out.write(`${await version()}\n`);
     return 0;
   }
+  const wantsHelp = allWords[0] === 'help' || allWords.length === 0 || HELP_FLAGS.some((flag) => argv.includes(flag));
+  const words = allWords[0] === 'help' ? allWords.slice(1) : allWords;
   const command = commands.find(({ name }) => name === words.slice(0, name.split(' ').length).join(' '));
   if (!command) {
-    const asked = words.length === 0 || words[0] === 'help';
-    if (!asked && !isGroup(words[0]!)) throw new UsageError(`there is no command ${words[0]}. See: backlot --help`);
-    streams[asked || argv.includes('--help') ? 'out' : 'err'].write(overview(asked ? undefined : words[0]));
-    return asked || argv.includes('--help') ? 0 : 2;
+    const [group] = words;
+    if (group !== undefined && !isGroup(group))
+      throw new UsageError(`there is no command ${group}. See: backlot --help`);
+    streams[wantsHelp ? 'out' : 'err'].write(overview(group));
+    return wantsHelp ? 0 : 2;
   }
-  if (argv.includes('--help') || argv.includes('-h')) {
+  if (wantsHelp) {
     streams.out.write(help(command));
     return 0;
   }
@@ -49,6 +54,12 @@ async function runCommand(argv: readonly string[], streams: Streams): Promise<nu
   const output = await command.run(given, readConfig(process.env, flags));
   print(output, asJson, streams);
   return 0;
+}
+
+/** The words that are no flags and no values of flags, wherever those stand. */
+function wordsOf(argv: readonly string[]): string[] {
+  const options = Object.assign({}, ...commands.map(optionsOf)) as ReturnType<typeof optionsOf>;
+  return parseArgs({ args: [...argv], options, allowPositionals: true, strict: false }).positionals;
 }
 
 function isGroup(word: string): boolean {
@@ -61,21 +72,13 @@ async function version(): Promise<string> {
     .version;
 }
 
-function settingsOf(command: Command): (keyof Config)[] {
-  return command.allSettings ? (Object.keys(SETTINGS) as (keyof Config)[]) : [...DATA_SETTINGS];
+function settingsOf(command: Command): (keyof Settings)[] {
+  return command.allSettings ? (Object.keys(SETTINGS) as (keyof Settings)[]) : [...DATA_SETTINGS];
 }
 
 /** @throws UsageError */
 function parse(command: Command, argv: readonly string[]) {
-  const flagNames = settingsOf(command).map((name) => SETTINGS[name].flag);
-  const options: Record<string, { type: 'string' | 'boolean'; multiple: boolean }> = {
-    json: { type: 'boolean', multiple: false },
-  };
-  for (const flag of flagNames) options[flag] = { type: 'string', multiple: false };
-  for (const [name, option] of Object.entries(command.options)) {
-    options[name] = { type: option.value ? 'string' : 'boolean', multiple: option.repeatable ?? false };
-  }
-  const { values, positionals } = parsed(command, argv, options);
+  const { values, positionals } = parsed(command, argv);
   const rest = positionals.slice(command.name.split(' ').length);
   if (rest.length !== command.positionals.length) throw usage(command, `${command.name} takes ${expected(command)}`);
   for (const [name, option] of Object.entries(command.options)) {
@@ -87,17 +90,25 @@ function parse(command: Command, argv: readonly string[]) {
     options: (name) => (values[name] as string[] | undefined) ?? [],
     has: (name) => values[name] === true,
   };
+  const flagNames = settingsOf(command).map((name) => SETTINGS[name].flag);
   const flags = Object.fromEntries(flagNames.map((flag) => [flag, values[flag] as string | undefined]));
   return { given, flags, asJson: values.json === true };
 }
 
-function parsed(
-  command: Command,
-  argv: readonly string[],
-  options: Record<string, { type: 'string' | 'boolean'; multiple: boolean }>,
-) {
+type ParseOptions = Record<string, { type: 'string' | 'boolean'; multiple: boolean }>;
+
+function optionsOf(command: Command): ParseOptions {
+  const options: ParseOptions = { json: { type: 'boolean', multiple: false } };
+  for (const name of settingsOf(command)) options[SETTINGS[name].flag] = { type: 'string', multiple: false };
+  for (const [name, option] of Object.entries(command.options)) {
+    options[name] = { type: option.value ? 'string' : 'boolean', multiple: option.repeatable ?? false };
+  }
+  return options;
+}
+
+function parsed(command: Command, argv: readonly string[]) {
   try {
-    return parseArgs({ args: [...argv], options, allowPositionals: true, strict: true });
+    return parseArgs({ args: [...argv], options: optionsOf(command), allowPositionals: true, strict: true });
   } catch (error) {
     throw usage(command, (error as Error).message.split(/\. |\n/)[0]!);
   }

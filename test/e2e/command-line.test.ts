@@ -17,7 +17,7 @@ import {
   UpdateStreamingImageCommand,
 } from '@aws-sdk/client-nimble';
 import { commands } from '../../src/cli/index.ts';
-import { type Config, SETTINGS } from '../../src/config.ts';
+import { SETTINGS, type Settings } from '../../src/config.ts';
 import { toolsHolding } from '../drivers/tools.ts';
 import { until } from '../support/until.ts';
 import { ABSENT, createImage, deleteImage, makeStudio, readyStudio, settledImage } from './api.ts';
@@ -42,9 +42,13 @@ const BACKLOT_IMPORT = [BACKLOT, 'machine-image', 'import', '--platform', 'LINUX
 function sentenceOf({ code, stdout, stderr }: Finished, exitCode = 1): string {
   assert.equal(code, exitCode, `${stdout}${stderr}`);
   assert.equal(stdout, '');
-  assert.match(stderr, /^backlot: [^\n]+\n$/);
-  return stderr;
+  const sentence = stderr.replace(MADE_DIRECTORY, '');
+  assert.match(sentence, /^backlot: [^\n]+\n$/);
+  return sentence;
 }
+
+/** Said by the first command in a place where there was nothing. */
+const MADE_DIRECTORY = /^backlot: made a new data directory, \S+\n/;
 
 /** Everything in the directories of disks and data keys. */
 function heldIn(installation: Installation): string[] {
@@ -60,6 +64,11 @@ describe('backlot explains itself', { concurrency: true }, () => {
     assert.equal(overview.code, 0);
     for (const { name } of commands) assert.match(overview.stdout, new RegExp(`^ {2}${name} +\\S`, 'm'));
     assert.deepEqual(await installation.backlot([]), overview);
+    assert.deepEqual(await installation.backlot(['help']), overview);
+    assert.deepEqual(
+      await installation.backlot(['help', 'key', 'delete']),
+      await installation.backlot(['key', 'delete', '--help']),
+    );
     await Promise.all(
       commands.map(async ({ name, positionals, options, summary }) => {
         const { code, stdout, stderr } = await installation.backlot([...name.split(' '), '--help']);
@@ -81,7 +90,9 @@ describe('backlot explains itself', { concurrency: true }, () => {
   it('exits with 2 and one line when the words make no sense', async () => {
     const cases: readonly (readonly [words: readonly string[], says: RegExp])[] = [
       [['nonsense'], /no command nonsense/],
+      [['help', 'nonsense'], /no command nonsense/],
       [['serve', 'now'], /serve takes no arguments/],
+      [['--port', '1', 'serve', 'now'], /serve takes no arguments/],
       [['serve', '--prot', '1'], /--prot/],
       [['machine-image', 'import', 'disk'], /--platform is missing/],
       [['machine-image', 'import', '--platform', 'LINUX'], /machine-image import takes FILE/],
@@ -100,7 +111,7 @@ describe('backlot explains itself', { concurrency: true }, () => {
   });
 
   it('exits with 1 and a line that names the setting when a setting has a value it cannot have', async () => {
-    const bad: Readonly<Record<keyof Config, string>> = {
+    const bad: Readonly<Record<keyof Settings, string>> = {
       dataDir: '',
       host: 'a b',
       port: '70000',
@@ -120,7 +131,7 @@ describe('backlot explains itself', { concurrency: true }, () => {
       diskReserveBytes: '-5',
       logLevel: 'loud',
     };
-    const names = Object.keys(SETTINGS) as (keyof Config)[];
+    const names = Object.keys(SETTINGS) as (keyof Settings)[];
     await Promise.all(
       names.map(async (name) => {
         const { env, flag } = SETTINGS[name];
@@ -409,8 +420,10 @@ describe('backlot beside a running server', { concurrency: true }, () => {
     const refused = await installation.backlot(['key', 'delete', keyArn]);
     assert.match(sentenceOf(refused), new RegExp(`${studioId} use this key.*--yes`));
     assert.deepEqual(await installation.json(['key', 'delete', '--yes', keyArn]), { deleted: keyArn });
-    const again = await installation.backlot(['key', 'delete', '--yes', keyArn]);
-    assert.match(sentenceOf(again), /There is no key arn:/);
+    for (const words of [[keyArn], ['--yes', keyArn]]) {
+      const again = await installation.backlot(['key', 'delete', ...words]);
+      assert.match(sentenceOf(again), /There is no key arn:/);
+    }
     const failed = await settledImage(client, studioId, await createImage(client, studioId, ec2ImageId));
     assert.deepEqual([failed.state, failed.statusCode], ['CREATE_FAILED', 'ACCESS_DENIED']);
     assert.ok(failed.statusMessage!.includes(keyArn));
@@ -437,10 +450,17 @@ describe('backlot beside a running server', { concurrency: true }, () => {
     assert.equal((await installation.run(['sh', '-c', line])).stderr, '0\n');
   });
 
+  it('says so when it makes a data directory, in case that is a slip', async (t) => {
+    const alone = new Installation(t);
+    const words = ['eula', 'list'];
+    assert.equal((await alone.backlot(words)).stderr, `backlot: made a new data directory, ${alone.dataDir}\n`);
+    assert.equal((await alone.backlot(words)).stderr, '');
+  });
+
   it('says None where there is nothing to list', async (t) => {
     const alone = new Installation(t);
     const { stdout } = await alone.backlotAtTerminal(['machine-image', 'list']);
-    assert.equal(stdout, 'None.\r\n');
+    assert.equal(stdout.replaceAll('\r\n', '\n').replace(MADE_DIRECTORY, ''), 'None.\n');
     assert.deepEqual(await alone.json(['key', 'list']), []);
     assert.match(
       sentenceOf(await alone.backlot(['machine-image', 'delete', ABSENT])),

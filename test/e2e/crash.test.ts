@@ -244,8 +244,9 @@ describe('an image survives what it is made with', { concurrency: true }, () => 
     assert.match(second.statusMessage!, /not enough disk space/);
     await until('its staging is gone', () => readdirSync(join(place, 'images/staging')).length === 0);
     await until('its key is gone', () => readdirSync(join(place, 'keys/data')).length === 1);
-    const healthy = async () => {
-      for (const path of ['/healthz', '/readyz']) assert.equal((await fetch(server.url + path)).status, 200);
+    const healthy = async (readiness = 200) => {
+      assert.equal((await fetch(`${server.url}/healthz`)).status, 200);
+      assert.equal((await fetch(`${server.url}/readyz`)).status, readiness);
       return (await client.send(new ListStreamingImagesCommand({ studioId: studio }))).streamingImages!.length;
     };
     assert.equal(await healthy(), 2);
@@ -268,8 +269,9 @@ describe('an image survives what it is made with', { concurrency: true }, () => 
       );
     });
     assert.equal((await getImage(client, studio, first.streamingImageId!)).description ?? '', acknowledged);
-    assert.equal(await healthy(), 2);
+    assert.equal(await healthy(503), 2);
     rmSync(filler);
+    assert.equal(await healthy(), 2);
     await update('There is room again');
     for (const { streamingImageId } of [first, second]) {
       await deleteImage(client, studio, streamingImageId!);
@@ -304,19 +306,30 @@ describe('a command that is killed', { concurrency: true }, () => {
     assert.deepEqual(await installation.json(['machine-image', 'list']), []);
   });
 
-  it('leaves the machine image, and what it had encrypted of it until a server finds that', async (t) => {
+  it('leaves an image that it was providing to the next server, which finishes it', async (t) => {
     const installation = new Installation(t);
     const command = installation.spawn([...importing, '--provided', disk.path]);
     await until('qemu-img runs', () => toolsHolding(installation.dataDir).length > 0);
     command.signal('SIGKILL');
     await command.finished;
     await until('no tool outlives the command', () => toolsHolding(installation.dataDir).length === 0);
-    assert.ok(age(installation) > 0);
-    await installation.start();
-    await until('it is swept', () => readdirSync(installation.path('images/staging')).length === 0);
-    const [left] = await installation.json<{ ec2ImageId: string }[]>(['machine-image', 'list']);
-    await installation.json(['machine-image', 'delete', left!.ec2ImageId]);
-    assert.deepEqual(readdirSync(installation.path('images/machine')), []);
+    const client = sdkClient(t, installation, await installation.start());
+    const studio = await readyStudio(client, 'served');
+    const provided = async () => {
+      const { streamingImages } = await client.send(new ListStreamingImagesCommand({ studioId: studio }));
+      return streamingImages![0]!;
+    };
+    await until('it is finished', async () => (await provided()).state === 'READY');
+    const { ec2ImageId, owner, statusCode, statusMessage } = await provided();
+    assert.deepEqual([owner, statusCode, statusMessage], ['amazon', undefined, undefined]);
+    await until('nothing is left beside it', () => readdirSync(installation.path('images/staging')).length === 0);
+    assert.equal(readdirSync(installation.path('keys/data')).length, 1);
+
+    await installation.json(['machine-image', 'delete', ec2ImageId!]);
+    await until('it is deleted', async () => (await provided()).state === 'DELETED');
+    for (const place of ['images/machine', 'images/streaming', 'keys/data']) {
+      assert.deepEqual(readdirSync(installation.path(place)), [], place);
+    }
   });
 });
 

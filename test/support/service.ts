@@ -8,7 +8,7 @@ import { DatabaseSync } from 'node:sqlite';
 import { Sha256 } from '@aws-crypto/sha256-js';
 import { NimbleClient } from '@aws-sdk/client-nimble';
 import { SignatureV4 } from '@smithy/signature-v4';
-import { type Config, readConfig, SETTINGS } from '../../src/config.ts';
+import { readConfig, SETTINGS, type Settings } from '../../src/config.ts';
 import { createService, type Overrides, type Service } from '../../src/service.ts';
 import { type Answer, bytesOf, Connection, exchange, type Message } from './connection.ts';
 import { type Owner, temporaryDirectory } from './temporary.ts';
@@ -59,7 +59,7 @@ export interface TestService {
 }
 
 interface Options {
-  readonly settings?: Partial<Record<keyof Config, string>>;
+  readonly settings?: Partial<Record<keyof Settings, string>>;
   readonly overrides?: Overrides;
 }
 
@@ -69,7 +69,7 @@ export async function startService(t: Owner, { settings = {}, overrides = {} }: 
     for (const close of closers.reverse()) await close();
   });
   const chosen = { dataDir: temporaryDirectory(t), port: '0', logLevel: 'silent', ...settings };
-  const flags = Object.entries(chosen).map(([name, value]) => [SETTINGS[name as keyof Config].flag, value]);
+  const flags = Object.entries(chosen).map(([name, value]) => [SETTINGS[name as keyof Settings].flag, value]);
   const service = await createService(readConfig({}, Object.fromEntries(flags)), overrides);
   closers.push(() => service.close());
   const url = await service.listen();
