@@ -174,41 +174,25 @@ export interface Transferred {
   readonly sha256: string;
 }
 
-/** Hashes from the file's first byte to its last. @throws the signal's reason */
-export async function hashFile(source: FileHandle, options: TransferOptions = {}): Promise<Transferred> {
-  return transfer(source, async () => undefined, options);
-}
-
 /** Copies the whole file into an empty one and hashes what it wrote; long runs of zeros become holes. Does not sync. */
 export async function copyHashed(
   source: FileHandle,
   target: FileHandle,
-  options: TransferOptions = {},
-): Promise<Transferred> {
-  const write = async (chunk: Buffer, position: number): Promise<void> => {
-    if (!chunk.equals(ZEROS.subarray(0, chunk.length))) await writeAll(target, chunk, position);
-  };
-  const result = await transfer(source, write, options);
-  await target.truncate(result.bytes);
-  return result;
-}
-
-async function transfer(
-  source: FileHandle,
-  write: (chunk: Buffer, position: number) => Promise<void>,
-  { onBytes, signal }: TransferOptions,
+  { onBytes, signal }: TransferOptions = {},
 ): Promise<Transferred> {
   const hash = createHash('sha256');
   let bytes = 0;
   for await (const chunk of chunksOf(source, signal)) {
-    const written = write(chunk, bytes);
+    const isHole = chunk.equals(ZEROS.subarray(0, chunk.length));
+    const written = isHole ? undefined : writeAll(target, chunk, bytes);
     // The error is taken below; until then nobody listens, and an unheard rejection would end the process.
-    written.catch(() => undefined);
+    written?.catch(() => undefined);
     hash.update(chunk);
     await written;
     bytes += chunk.length;
     onBytes?.(bytes);
   }
+  await target.truncate(bytes);
   return { bytes, sha256: hash.digest('hex') };
 }
 

@@ -22,14 +22,15 @@ import {
 } from '../files.ts';
 import { Confinement, requireTool } from './confined.ts';
 import { encryptDisk, noSpace } from './encrypt.ts';
+import { hashWhole } from './hash.ts';
 import { ImageFailure, type Images, type ImportRequest, type StoredImage } from './images.ts';
 import {
   bringIn,
-  hashWhole,
+  describeMachineDisk,
   type MachineImageFile,
   openForeign,
   openMachineDisk,
-  verifyMachineDisk,
+  requireUnchanged,
 } from './machine-disk.ts';
 import { PROGRESS_INTERVAL_MS, Progress } from './progress.ts';
 
@@ -167,26 +168,34 @@ export class ImageDirectory implements Images {
     return removed;
   }
 
-  /** Verifies the source, encrypts it into the staging directory, and describes the result. */
+  /**
+   * Encrypts the source into the staging directory, makes sure meanwhile that it is still what came in, and describes the
+   * result. Nothing of it is used before both are done.
+   */
   async #makeCopy(request: ImportRequest, machineDisk: string, staged: string, watched: Watched): Promise<StoredImage> {
     const { signal, progress } = watched;
     const qemuImg = await requireTool(this.#options.qemuImg ?? 'qemu-img');
     return withFile(openMachineDisk(request.source, machineDisk), async (source) => {
-      const { virtualBytes } = await verifyMachineDisk(request, source, signal, progress.part(0, 20));
+      const { virtualBytes } = await describeMachineDisk(request, source);
       return withFile(createFile(join(staged, STREAMING_DISK)), async (target) => {
-        await encryptDisk(this.#confinement, {
-          source,
-          sourceFormat: request.sourceFormat,
-          virtualBytes,
-          target,
-          targetBytesMax: await this.#spaceLeft(),
-          passphrase: request.passphrase,
-          scratch: staged,
-          qemuImg,
+        const disk = { source, sourceFormat: request.sourceFormat, virtualBytes, target };
+        const { passphrase } = request;
+        const targetBytesMax = await this.#spaceLeft();
+        await together(
           signal,
-          onFraction: progress.part(20, 85),
-        });
-        const { bytes, sha256 } = await hashWhole(target, signal, progress.part(85, 100));
+          (both) => requireUnchanged(request, source, both),
+          (both) =>
+            encryptDisk(this.#confinement, {
+              ...disk,
+              targetBytesMax,
+              passphrase,
+              scratch: staged,
+              qemuImg,
+              signal: both,
+              onFraction: progress.part(0, 80),
+            }),
+        );
+        const { bytes, sha256 } = await hashWhole(target, signal, progress.part(80, 100));
         const stored: StoredImage = { format: 'qcow2', sizeBytes: bytes, virtualSizeBytes: virtualBytes, sha256 };
         await writeDurably(join(staged, MANIFEST), Buffer.from(`${JSON.stringify(stored)}\n`));
         return stored;
@@ -295,6 +304,31 @@ export class ImageDirectory implements Images {
     }
     await syncDirectory(this.#staging);
   }
+}
+
+/**
+ * Does both at once, and resolves when both have ended. When the check fails the work is stopped, and the check's reason
+ * counts; when the work fails for the lack of something, the check is stopped; when the work fails at the source, the
+ * check may know better why.
+ */
+async function together(
+  signal: AbortSignal,
+  check: (signal: AbortSignal) => Promise<void>,
+  work: (signal: AbortSignal) => Promise<void>,
+): Promise<void> {
+  const stop = new AbortController();
+  const both = AbortSignal.any([signal, stop.signal]);
+  const outcomes = await Promise.allSettled([
+    check(both).catch((error) => {
+      stop.abort(error);
+      throw error;
+    }),
+    work(both).catch((error) => {
+      if (!(error instanceof ImageFailure && error.code === 'TOOL_FAILED')) stop.abort(error);
+      throw error;
+    }),
+  ]);
+  for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
 }
 
 /** A rename found the place taken by another run. */

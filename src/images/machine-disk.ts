@@ -7,11 +7,11 @@
  */
 import { constants as fsConstants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
-import { copyHashed, hashFile, isSystemError, type Transferred } from '../files.ts';
+import { copyHashed, isSystemError, type Transferred } from '../files.ts';
+import { hashWhole } from './hash.ts';
 import { ImageFailure, type ImportRequest } from './images.ts';
 import { type DiskDescription, type DiskFormat, DiskRefused, inspectDisk } from './inspect.ts';
-
-type OnFraction = (fraction: number) => void;
+import type { OnFraction } from './progress.ts';
 
 export interface MachineImageFile {
   readonly format: DiskFormat;
@@ -90,33 +90,35 @@ export async function openMachineDisk(id: string, path: string): Promise<FileHan
   }
 }
 
-/** Requires what came in, unchanged. @throws ImageFailure SOURCE_CORRUPT; the signal's reason. */
-export async function verifyMachineDisk(
-  { source: id, sourceSha256, sourceFormat }: ImportRequest,
+/** What came in, as it is described by itself. @throws ImageFailure SOURCE_CORRUPT when that has become something else. */
+export async function describeMachineDisk(
+  { source: id, sourceFormat }: ImportRequest,
   disk: FileHandle,
-  signal: AbortSignal,
-  onFraction: OnFraction,
 ): Promise<DiskDescription> {
-  const refuse = (what: string, details: { inward?: string; cause?: unknown }): never => {
-    const message = `Machine image ${id} ${what} Have the administrator import it again and use the new one.`;
-    throw new ImageFailure('SOURCE_CORRUPT', message, details);
-  };
-  const { sha256 } = await hashWhole(disk, signal, onFraction);
-  if (sha256 !== sourceSha256) {
-    refuse('has changed since it was imported.', { inward: `its SHA-256 is ${sha256}, and was ${sourceSha256}` });
-  }
   const found = await inspectDisk(disk).catch((error: unknown) => {
     if (!(error instanceof DiskRefused)) throw error;
-    return refuse(`is not accepted any more: ${error.message}`, { inward: error.code, cause: error });
+    throw corrupt(id, `is not accepted any more: ${error.message}`, { inward: error.code, cause: error });
   });
-  if (found.format !== sourceFormat) {
-    refuse('is not of the format it was imported as.', { inward: `it is ${found.format}, and was ${sourceFormat}` });
-  }
-  return found;
+  if (found.format === sourceFormat) return found;
+  throw corrupt(id, 'is not of the format it was imported as.', {
+    inward: `it is ${found.format}, and was ${sourceFormat}`,
+  });
 }
 
-/** Hashes the file, telling how much of it is done. */
-export async function hashWhole(handle: FileHandle, signal: AbortSignal, onFraction: OnFraction): Promise<Transferred> {
-  const { size } = await handle.stat();
-  return hashFile(handle, { signal, onBytes: (bytes) => onFraction(bytes / size) });
+/** Requires every byte that came in. @throws ImageFailure SOURCE_CORRUPT; the signal's reason. */
+export async function requireUnchanged(
+  { source: id, sourceSha256 }: ImportRequest,
+  disk: FileHandle,
+  signal: AbortSignal,
+): Promise<void> {
+  const { sha256 } = await hashWhole(disk, signal, () => undefined);
+  if (sha256 === sourceSha256) return;
+  throw corrupt(id, 'has changed since it was imported.', {
+    inward: `its SHA-256 is ${sha256}, and was ${sourceSha256}`,
+  });
+}
+
+function corrupt(id: string, what: string, details: { inward?: string; cause?: unknown }): ImageFailure {
+  const message = `Machine image ${id} ${what} Have the administrator import it again and use the new one.`;
+  return new ImageFailure('SOURCE_CORRUPT', message, details);
 }

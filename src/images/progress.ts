@@ -4,6 +4,9 @@
  */
 import type { Clock } from '../clock.ts';
 
+/** Told how much of a piece of work is done, from 0 to 1. */
+export type OnFraction = (fraction: number) => void;
+
 export const PROGRESS_INTERVAL_MS = 1_000;
 
 export class Progress {
@@ -18,7 +21,7 @@ export class Progress {
   }
 
   /** Takes fractions from 0 to 1 of the part of the work between two percentages. */
-  part(from: number, to: number): (fraction: number) => void {
+  part(from: number, to: number): OnFraction {
     return (fraction) => {
       this.#percent = Math.min(100, Math.max(this.#percent, from + (to - from) * fraction));
       this.tell();
