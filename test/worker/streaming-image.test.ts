@@ -3,7 +3,7 @@
  * the key that opens them, or in a failed state that says why, or DELETED with neither.
  */
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
+import { type TestContext, test } from 'node:test';
 import type { StreamingImage } from '../../src/contract/streaming-image.ts';
 import { KIND } from '../../src/domain/kinds.ts';
 import { ImageFailure } from '../../src/images/images.ts';
@@ -57,6 +57,37 @@ async function assertEnded(scene: Scene, id: string, story: keyof typeof STORIES
   assert.equal(row.attempts, 0, what);
 }
 
+/** Plays a scene anew for each point that a worker passes in it. */
+async function atEveryPoint(
+  t: TestContext,
+  begin: (scene: Scene) => Promise<string>,
+  play: (scene: Scene, id: string, index: number, point: string) => Promise<void>,
+): Promise<void> {
+  const first = await createScene(t);
+  await begin(first);
+  const points = await first.trace();
+  t.mock.timers.reset();
+  for (const [index, point] of points.entries()) {
+    const scene = await createScene(t);
+    await play(scene, await begin(scene), index, point);
+    t.mock.timers.reset();
+  }
+}
+
+/** A process that stands still at a point for so long that its lease is over. */
+async function standingStill(scene: Scene, index: number): Promise<{ goOn: () => Promise<void> }> {
+  const { process, reached, release } = processHeldAt(index);
+  const ended = scene.workIn(process);
+  await reached;
+  scene.world.clock.advance(LEASE_MS);
+  return {
+    goOn: () => {
+      release();
+      return ended;
+    },
+  };
+}
+
 for (const story of Object.keys(STORIES) as (keyof typeof STORIES)[]) {
   const { begin } = STORIES[story];
 
@@ -72,18 +103,11 @@ for (const story of Object.keys(STORIES) as (keyof typeof STORIES)[]) {
   });
 
   test(`${story}: a process that dies at any point leaves nothing that the next cannot finish`, async (t) => {
-    const [first] = [await createScene(t)];
-    await begin(first);
-    const points = await first.trace();
-    t.mock.timers.reset();
-    for (const [index, point] of points.entries()) {
-      const scene = await createScene(t);
-      const id = await begin(scene);
+    await atEveryPoint(t, begin, async (scene, id, index, point) => {
       await scene.workIn(processThatDiesAt(index));
       await scene.finish();
       await assertEnded(scene, id, story, `killed at ${point}`);
-      t.mock.timers.reset();
-    }
+    });
   });
 
   test(`${story}: processes that die at one point after another are outlived, as long as there are attempts`, async (t) => {
@@ -142,46 +166,27 @@ for (const story of Object.keys(STORIES) as (keyof typeof STORIES)[]) {
   }
 
   test(`${story}: a process that stands still at any point until another has finished changes nothing by going on`, async (t) => {
-    const first = await createScene(t);
-    await begin(first);
-    const points = await first.trace();
-    t.mock.timers.reset();
-    for (const [index, point] of points.entries()) {
-      const scene = await createScene(t);
-      const id = await begin(scene);
-      const zombie = processHeldAt(index);
-      const ended = scene.workIn(zombie.process);
-      await zombie.reached;
-      scene.world.clock.advance(LEASE_MS);
+    await atEveryPoint(t, begin, async (scene, id, index, point) => {
+      const zombie = await standingStill(scene, index);
       await scene.finish();
       await assertEnded(scene, id, story, `before ${point}`);
       const before = await scene.world.store.get(KIND.streamingImage, id);
-      zombie.release();
-      await ended;
+      await zombie.goOn();
       await assertEnded(scene, id, story, `after ${point}`);
       assert.deepEqual(await scene.world.store.get(KIND.streamingImage, id), before, point);
-      t.mock.timers.reset();
-    }
+    });
   });
 }
 
-test('an import that stood still while its image was deleted leaves no bytes, and no key beyond the tombstone', async (t) => {
-  const first = await createScene(t);
-  await first.create();
-  const points = await first.trace();
-  t.mock.timers.reset();
-  for (const [index, point] of points.entries()) {
-    const scene = await createScene(t);
-    const id = await scene.create();
-    const zombie = processHeldAt(index);
-    const ended = scene.workIn(zombie.process);
-    await zombie.reached;
-    scene.world.clock.advance(LEASE_MS);
+const beginImport = STORIES.import.begin;
+
+test('an import that stood still while its image was deleted leaves no bytes, and no key beyond the tombstone', (t) =>
+  atEveryPoint(t, beginImport, async (scene, id, index, point) => {
+    const zombie = await standingStill(scene, index);
     await scene.finish();
     await scene.remove(id);
     await scene.finish();
-    zombie.release();
-    await ended;
+    await zombie.goOn();
     await scene.finish();
     assert.equal((await scene.image(id))!.state, 'DELETED', point);
     await scene.upkeep();
@@ -191,28 +196,16 @@ test('an import that stood still while its image was deleted leaves no bytes, an
     await scene.world.settle();
     assert.equal(await scene.image(id), undefined, point);
     assert.deepEqual(scene.holdings(id), NOTHING, point);
-    t.mock.timers.reset();
-  }
-});
+  }));
 
-test('an import that stood still while another gave up leaves no bytes, and does not make the image READY', async (t) => {
-  const first = await createScene(t);
-  await first.create();
-  const points = await first.trace();
-  t.mock.timers.reset();
-  for (const [index, point] of points.entries()) {
-    const scene = await createScene(t);
-    const id = await scene.create();
-    const zombie = processHeldAt(index);
-    const ended = scene.workIn(zombie.process);
-    await zombie.reached;
-    scene.world.clock.advance(LEASE_MS);
+test('an import that stood still while another gave up leaves no bytes, and does not make the image READY', (t) =>
+  atEveryPoint(t, beginImport, async (scene, id, index, point) => {
+    const zombie = await standingStill(scene, index);
     await scene.work((at) => {
       if (at === 'keys.unseal') throw new KeyUnavailable('gone');
     });
     const failed = (await scene.image(id))!;
-    zombie.release();
-    await ended;
+    await zombie.goOn();
     await scene.finish();
     // Where the zombie had already written its end, there was nothing left for the other to give up.
     const expected = failed.state === 'CREATE_FAILED' ? 'CREATE_FAILED' : 'READY';
@@ -222,9 +215,7 @@ test('an import that stood still while another gave up leaves no bytes, and does
     await scene.remove(id);
     await scene.finish();
     assert.deepEqual(scene.holdings(id), NOTHING, point);
-    t.mock.timers.reset();
-  }
-});
+  }));
 
 test('a machine image that is not there makes the image CREATE_FAILED with ACCESS_DENIED, and names it', async (t) => {
   const scene = await createScene(t);
