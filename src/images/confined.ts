@@ -2,7 +2,7 @@
  * Runs one external tool with as few rights as it can have, because what it reads was made by strangers.
  *
  * The tool gets open files and nothing else: no shell, no environment, no way to gain rights, and where the service is
- * root another user without any capability. It must never be given a path of the data directory, nor a secret in its
+ * root another user without any capability, its own where the machine has so many. It must never be given a path of the data directory, nor a secret in its
  * arguments or environment: files are named `/dev/fd/N`, and a secret is a file without a name. It dies with the process
  * that started it, and `run` settles only when it is gone. Start it from the main thread: the kernel ends it with the
  * thread that started it.
@@ -17,6 +17,12 @@ import { ImageFailure } from './images.ts';
 
 /** The user and group that own nothing, on every Linux. */
 const NOBODY = 65_534;
+/**
+ * Users that no program hands out (https://systemd.io/UIDS-GIDS), so many for each process id that there can be: a tool
+ * that was taken over by what it read could look into another one of the same user.
+ */
+const FIRST_FREE_USER = 1_879_048_192;
+const USERS_PER_PROCESS = 64;
 const TOOL_DIRECTORIES = ['/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin', '/sbin', '/bin'];
 const ERRORS_LENGTH_MAX = 4_096;
 /** Far more than a conversion needs, far less than what brings a machine down. */
@@ -71,10 +77,12 @@ export function inheritedPath(index: number): string {
 export class Confinement {
   /** Running tools by the file they were let into. */
   readonly #holders = new Map<string, number>();
+  #started = 0;
 
   /** @throws ImageFailure TOOL_MISSING, TOOL_FAILED when it could not be started; the signal's reason. */
   async run(request: ConfinedRequest): Promise<ConfinedOutcome> {
-    const [program, ...prefix] = await wrapper(request);
+    this.#started += 1;
+    const [program, ...prefix] = await wrapper(request, this.#started);
     const tool = await requireTool(request.tool);
     request.signal.throwIfAborted();
     const admitted: FileHandle[] = [];
@@ -152,7 +160,7 @@ export async function closeSecret(handle: FileHandle): Promise<void> {
 }
 
 /** The programs that take the tool's rights away, each of which becomes the next: the tool keeps their process id. */
-async function wrapper({ fileBytesMax, timeLimitMs }: ConfinedRequest): Promise<string[]> {
+async function wrapper({ fileBytesMax, timeLimitMs }: ConfinedRequest, serial: number): Promise<string[]> {
   return [
     await requireTool('prlimit'),
     '--core=0',
@@ -168,7 +176,7 @@ async function wrapper({ fileBytesMax, timeLimitMs }: ConfinedRequest): Promise<
     '--inh-caps=-all',
     '--ambient-caps=-all',
     ...(isRoot() ? ['--bounding-set=-all'] : []),
-    ...(dropsUser() ? [`--reuid=${NOBODY}`, `--regid=${NOBODY}`, '--clear-groups'] : []),
+    ...(dropsUser() ? [`--reuid=${toolUser(serial)}`, `--regid=${NOBODY}`, '--clear-groups'] : []),
   ];
 }
 
@@ -178,15 +186,21 @@ function isRoot(): boolean {
 
 /** Root within a user namespace that has no other user is an ordinary user outside, and cannot become anybody else. */
 function dropsUser(): boolean {
-  return isRoot() && hasUser('/proc/self/uid_map') && hasUser('/proc/self/gid_map');
+  return isRoot() && has(NOBODY, '/proc/self/uid_map') && has(NOBODY, '/proc/self/gid_map');
 }
 
-/** Lines of `first-inside first-outside count`. */
-function hasUser(map: string): boolean {
+/** A user for one tool alone, where there are so many; containers often have only the first 65,536. */
+function toolUser(serial: number): number {
+  const user = FIRST_FREE_USER + process.pid * USERS_PER_PROCESS + (serial % USERS_PER_PROCESS);
+  return has(user, '/proc/self/uid_map') ? user : NOBODY;
+}
+
+/** Whether there is such a user or group. The map has lines of `first-inside first-outside count`. */
+function has(id: number, map: string): boolean {
   const ranges = readFileSync(map, 'utf8').trim().split('\n');
   return ranges.some((line) => {
     const [first, , count] = line.trim().split(/\s+/).map(Number);
-    return first! <= NOBODY && NOBODY < first! + count!;
+    return first! <= id && id < first! + count!;
   });
 }
 

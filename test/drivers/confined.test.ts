@@ -28,6 +28,9 @@ import { openFilesOf, procFile, toolsOf } from './tools.ts';
 const CHILD = join(import.meta.dirname, 'child.ts');
 const IS_ROOT = process.getuid!() === 0;
 const NOBODY = 65_534;
+const FIRST_FREE_USER = 1_879_048_192;
+/** A container often has no more users than the first 65,536. */
+const HAS_ALL_USERS = /^ *0 +0 +4294967295$/m.test(readFileSync('/proc/self/uid_map', 'utf8'));
 const ORDINARY_USER = 12_345;
 const PASSPHRASE = randomBytes(32).toString('base64');
 
@@ -45,10 +48,11 @@ interface Case {
   readonly name: string;
   readonly command: readonly string[];
   readonly user?: number;
-  readonly toolUser: number;
+  /** `own`: one that nobody else is. */
+  readonly toolUser: number | 'own';
 }
 
-const self = IS_ROOT ? NOBODY : process.getuid!();
+const self = IS_ROOT ? (HAS_ALL_USERS ? 'own' : NOBODY) : process.getuid!();
 const cases: readonly Case[] = [
   { name: 'its own user', command: [], toolUser: self },
   { name: 'root of a namespace', command: ['unshare', '--map-root-user'], toolUser: process.getuid!() },
@@ -66,8 +70,12 @@ describe('the tool of a service that is', { concurrency: true }, () => {
       assert.equal(field('NoNewPrivs'), '1');
       for (const set of ['CapInh', 'CapPrm', 'CapEff', 'CapAmb']) assert.equal(field(set), '0'.repeat(16), set);
       if (IS_ROOT && user === undefined) assert.equal(field('CapBnd'), '0'.repeat(16));
-      assert.deepEqual(field('Uid')!.split('\t').map(Number), Array(4).fill(toolUser));
-      if (toolUser === NOBODY) {
+      const users = new Set(field('Uid')!.split('\t').map(Number));
+      assert.equal(users.size, 1);
+      const [toolIs] = [...users];
+      if (toolUser === 'own') assert.ok(toolIs! >= FIRST_FREE_USER, `${toolIs}`);
+      else assert.equal(toolIs, toolUser);
+      if (toolUser === 'own' || toolUser === NOBODY) {
         assert.deepEqual(field('Gid')!.split('\t').map(Number), Array(4).fill(NOBODY));
         assert.equal(field('Groups'), '');
       }
@@ -96,6 +104,13 @@ describe('a confined program', () => {
       output.split('\n').filter((line) => !line.startsWith('PWD=') && !line.startsWith('_=')),
       ['LC_ALL=C', 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', '/', ''],
     );
+  });
+
+  it('is nobody that another one at the same time is, where the machine has users enough', async () => {
+    const confinement = new Confinement();
+    const tools = await Promise.all([1, 2, 3].map(() => tryOut(['/bin/sh', '-c', 'id -u; id -g'], {}, confinement)));
+    const users = new Set(tools.map(({ output }) => output));
+    assert.equal(users.size, HAS_ALL_USERS && IS_ROOT ? 3 : 1);
   });
 
   it('has its limits, and nothing to read', async () => {
@@ -317,9 +332,13 @@ function defaults(tool: string, args: readonly string[], signal: AbortSignal): C
   return { tool, arguments: args, files: [], fileBytesMax: 2 ** 20, timeLimitMs: 60_000, signal };
 }
 
-async function tryOut([tool, ...args]: readonly string[], options: Partial<ConfinedRequest> = {}) {
+async function tryOut(
+  [tool, ...args]: readonly string[],
+  options: Partial<ConfinedRequest> = {},
+  confinement = new Confinement(),
+) {
   let output = '';
-  const outcome = await new Confinement().run({
+  const outcome = await confinement.run({
     ...defaults(tool!, args, new AbortController().signal),
     onOutput: (text) => (output += text),
     ...options,
