@@ -6,6 +6,10 @@ set -eu
 cd "$(dirname "$0")/.."
 
 say() { printf 'setup: %s\n' "$*"; }
+fail() {
+  say "$*" >&2
+  exit 1
+}
 
 # Lists of "command-or-module package" pairs; the package is installed when its command is not there.
 product='qemu-img qemu-utils
@@ -24,7 +28,7 @@ present() {
 missing_packages() {
   printf '%s\n' "$wanted" | while read -r thing package; do
     present "$thing" || printf '%s\n' "$package"
-  done | sort -u | tr '\n' ' '
+  done | sort -u | paste -s -d ' ' -
 }
 
 wanted=$product
@@ -34,32 +38,43 @@ $tests"
 packages=$(missing_packages)
 if [ -n "$packages" ]; then
   if ! command -v apt-get >/dev/null 2>&1; then
-    say "please install these with your package manager, then run this again: $packages"
-    exit 1
+    fail "please install these with your package manager, then run this again: $packages"
   fi
   if [ "$(id -u)" = 0 ]; then as_root=
   elif command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null; then as_root=sudo
   else
-    say "please run: sudo apt-get install --no-install-recommends $packages"
-    exit 1
+    fail "please run this, then set-up again: sudo apt-get install --no-install-recommends $packages"
   fi
   say "installing $packages"
-  $as_root apt-get update -qq
+  $as_root apt-get update -qq || say "the lists of packages could not be renewed; trying with those that are there"
   # shellcheck disable=SC2086 # the list is meant to split
-  $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages >/dev/null
+  $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages >/dev/null ||
+    fail "apt-get could not install $packages; it says why above"
   packages=$(missing_packages)
-  if [ -n "$packages" ]; then
-    say "still missing after the installation: $packages"
-    exit 1
-  fi
+  [ -z "$packages" ] || fail "still missing after the installation: $packages"
 fi
 
-# npm writes this file at the end of an installation: older than the lock file, or absent, means something is to do.
-if [ node_modules/.package-lock.json -nt package-lock.json ] && node_modules/.bin/node --version >/dev/null 2>&1; then
+# What npm has written down of its last whole installation, against what the lock file asks for. It takes the Node that
+# was installed: where that does not run, something is to do as well. Optional packages may be for other machines, and
+# those for development are left to whoever wants the product alone.
+npm_packages_are_there() {
+  node_modules/.bin/node -e "
+    const packagesOf = (file) => JSON.parse(require('node:fs').readFileSync(file, 'utf8')).packages;
+    const [wanted, found] = ['package-lock.json', 'node_modules/.package-lock.json'].map(packagesOf);
+    delete wanted[''];
+    const mayLack = ({ optional, dev }) => optional || (dev && process.argv[1] === '--product');
+    const fits = ([path, entry]) => found[path] ? found[path].integrity === entry.integrity : mayLack(entry);
+    process.exit(Object.entries(wanted).every(fits) && Object.keys(found).every((path) => wanted[path]) ? 0 : 1);
+  " -- "$@" >/dev/null 2>&1
+}
+
+if npm_packages_are_there "$@"; then
   say "npm packages are there"
 else
   say "installing npm packages"
-  npm ci --no-audit --no-fund
+  npm ci --no-audit --no-fund || fail "npm could not install its packages; it says why above"
+  node_modules/.bin/node --version >/dev/null 2>&1 ||
+    fail "npm left out the Node that Backlot runs on; if it is set to ignore scripts, run: npm ci --ignore-scripts=false"
 fi
 
 # Compiles every source file once, so that the first start is as quick as any other.

@@ -58,6 +58,9 @@ export class ServiceError extends Error {
   }
 }
 
+/** What a caller may see of an error. */
+export type OutwardError = Pick<ServiceError, 'name' | 'status' | 'message' | 'code' | 'context'>;
+
 /** A 404. The API documents `context.resourceId` as the id that was not found. */
 export function resourceNotFound(what: string, resourceId: string): ServiceError {
   return new ServiceError('ResourceNotFoundException', `${what} ${resourceId} was not found`, {

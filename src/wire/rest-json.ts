@@ -5,7 +5,7 @@
 import { isUtf8 } from 'node:buffer';
 import { clientTokenMember, MODELLED_ERRORS, type Operation } from '../contract/operation.ts';
 import type { Members } from '../contract/shape.ts';
-import { ServiceError, validationFailed } from '../errors.ts';
+import { type OutwardError, ServiceError, validationFailed } from '../errors.ts';
 import { readMember, readMembers, unreadableBody, Violations } from './validate.ts';
 
 export interface RawRequest {
@@ -142,7 +142,7 @@ function requireAcceptable(rawHeaders: readonly string[]): void {
  * Body of an error. The inward text stays inside. What the API does not model carries its `code` as `reason`: the
  * vendor's JavaScript client takes the `code` of an error it has no class for to be its name.
  */
-export function errorBody({ name, message, code, context }: ServiceError): string {
+export function errorBody({ name, message, code, context }: OutwardError): string {
   return JSON.stringify(
     MODELLED_ERRORS.includes(name) ? { message, code, context } : { message, reason: code, context },
   );

@@ -8,7 +8,7 @@
 import { randomUUID } from 'node:crypto';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { Operation } from '../contract/operation.ts';
-import { ServiceError, validationFailed } from '../errors.ts';
+import { type OutwardError, ServiceError, validationFailed } from '../errors.ts';
 import { createRefuser } from './refuse.ts';
 import { errorBody, readInput } from './rest-json.ts';
 import type { Match } from './router.ts';
@@ -256,6 +256,17 @@ function answerPlain(response: ServerResponse, requestId: string, { status, cont
   return status;
 }
 
+/** What the caller is told: of a failure of the server's own, also where its administrator finds the reason. */
+function outwardOf(error: unknown, requestId: string): OutwardError {
+  const { name, status, message, code, context } = error instanceof ServiceError ? error : serverFailed();
+  const hint = status < 500 ? '' : ` The server's log has the reason at ${requestId}.`;
+  return { name, status, message: message + hint, code, context };
+}
+
+function serverFailed(): ServiceError {
+  return new ServiceError('InternalServerErrorException', 'The server failed.', { code: 'SERVER_FAILED' });
+}
+
 /** The error's name stands in a header: SDKs read it there first, and mistake the body's `code` for it otherwise. */
 function answerError(
   request: IncomingMessage,
@@ -266,12 +277,7 @@ function answerError(
   events: ServerEvents,
 ): number {
   if (error instanceof RequestAborted || response.destroyed) return 499;
-  const outward =
-    error instanceof ServiceError
-      ? error
-      : new ServiceError('InternalServerErrorException', `The server failed. Its log has the reason at ${requestId}.`, {
-          code: 'SERVER_FAILED',
-        });
+  const outward = outwardOf(error, requestId);
   if (outward.status >= 500) events.failed(error, requestId, operationName);
   if (response.headersSent) {
     response.destroy();

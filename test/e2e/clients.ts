@@ -40,32 +40,31 @@ export function sdkClient(
   return client;
 }
 
-/** How the AWS CLI and boto3 find their credentials, as the README says. */
-function clientEnvironment(installation: Installation): Record<string, string> {
-  return { AWS_SHARED_CREDENTIALS_FILE: installation.credentials };
+/** Where the AWS CLI and boto3 run, and the credentials that they are given. */
+export type Home = Pick<Installation, 'credentials' | 'run'>;
+
+/** How they find their credentials, as the README says. */
+function clientEnvironment({ credentials }: Home): Record<string, string> {
+  return { AWS_SHARED_CREDENTIALS_FILE: credentials };
 }
 
 /** Runs `aws nimble ...`. */
-export function awsCli(
-  installation: Installation,
-  { url }: Pick<RunningServer, 'url'>,
-  words: readonly string[],
-): Promise<Finished> {
-  return installation.run([AWS_CLI, 'nimble', ...words, '--endpoint-url', url], {
-    environment: clientEnvironment(installation),
+export function awsCli(home: Home, { url }: Pick<RunningServer, 'url'>, words: readonly string[]): Promise<Finished> {
+  return home.run([AWS_CLI, 'nimble', ...words, '--endpoint-url', url], {
+    environment: clientEnvironment(home),
   });
 }
 
 /** Runs a Python script that finds the server's address in ENDPOINT_URL. */
 export function python(
-  installation: Installation,
+  home: Home,
   { url }: Pick<RunningServer, 'url'>,
   script: string,
   environment: Readonly<Record<string, string>> = {},
 ): Promise<Finished> {
-  return installation.run([PYTHON, script], {
+  return home.run([PYTHON, script], {
     environment: {
-      ...clientEnvironment(installation),
+      ...clientEnvironment(home),
       ENDPOINT_URL: url,
       PYTHONDONTWRITEBYTECODE: '1',
       ...environment,

@@ -5,17 +5,7 @@
  */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import {
-  closeSync,
-  existsSync,
-  mkdirSync,
-  openSync,
-  readdirSync,
-  rmSync,
-  utimesSync,
-  writeFileSync,
-  writeSync,
-} from 'node:fs';
+import { closeSync, existsSync, openSync, readdirSync, rmSync, utimesSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, it, type TestContext } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -40,6 +30,7 @@ import { ABSENT, createImage, deleteImage, getImage, readyStudio, settledImage }
 import { sdkClient } from './clients.ts';
 import { holdsSameBytes, MEBIBYTE, makeDisk } from './disks.ts';
 import { BACKLOT, Installation, type RunningServer } from './installation.ts';
+import { startOnSmallDisk } from './small-disk.ts';
 
 const seed = process.env.BACKLOT_SEED ?? String(Date.now());
 const random = createRandom(seed);
@@ -218,17 +209,9 @@ describe('an image survives what it is made with', { concurrency: true }, () => 
   });
 
   it('a disk that is full fails its image and nothing else, and holds the next one when there is room', async (t) => {
-    const installation = new Installation(t, { ...SETTINGS, BACKLOT_DISK_RESERVE_MB: '8' });
-    const asRoot = process.getuid!() === 0 ? [] : ['--map-root-user'];
-    const mount = 'mount -t tmpfs -o size=72m,mode=0700 tmpfs "$1" && shift && exec "$@"';
-    const wrapper = ['unshare', ...asRoot, '--mount', 'sh', '-c', mount, 'sh', installation.dataDir];
-    mkdirSync(installation.dataDir);
-    const server = await installation.start({ wrapper });
-    const asUser = process.getuid!() === 0 ? [] : ['--user', '--preserve-credentials'];
-    const inside = ['nsenter', ...asUser, '--mount', '--target', String(server.pid), '--'];
-    /** The data directory as it is seen from outside. */
-    const place = `/proc/${server.pid}/root${installation.dataDir}`;
-    const client = sdkClient(t, { credentials: join(place, 'credentials') }, server, { maxAttempts: 1 });
+    const small = await startOnSmallDisk(t, 72, { ...SETTINGS, BACKLOT_DISK_RESERVE_MB: '8' });
+    const { installation, server, inside, place } = small;
+    const client = sdkClient(t, small, server, { maxAttempts: 1 });
     const noise = await makeDisk(installation.directory, 'disk.raw', { mebibytes: 24, noiseMebibytes: 22 });
     const imported = await installation.json<{ ec2ImageId: string }>(
       ['machine-image', 'import', noise, '--platform', 'LINUX'],
@@ -256,8 +239,7 @@ describe('an image survives what it is made with', { concurrency: true }, () => 
       client.send(
         new UpdateStreamingImageCommand({ studioId: studio, streamingImageId: first.streamingImageId, description }),
       );
-    const filler = join(place, 'filler');
-    assert.throws(() => writeFileSync(filler, Buffer.alloc(80 * MEBIBYTE)), { code: 'ENOSPC' });
+    small.fill();
     let acknowledged = '';
     await until('a write is refused', async () => {
       const next = `${acknowledged}x`.padStart(200);
@@ -270,7 +252,7 @@ describe('an image survives what it is made with', { concurrency: true }, () => 
     });
     assert.equal((await getImage(client, studio, first.streamingImageId!)).description ?? '', acknowledged);
     assert.equal(await healthy(503), 2);
-    rmSync(filler);
+    small.makeRoom();
     assert.equal(await healthy(), 2);
     await update('There is room again');
     for (const { streamingImageId } of [first, second]) {

@@ -110,6 +110,7 @@ test('names and descriptions are in no line and no answer, whatever fails', asyn
         lines.some((line) => line.includes(requestId) && line.includes(REASON)),
         'the log has the reason',
       );
+      assert.ok(JSON.parse(answer.body).message.includes(requestId), 'and the answer says where in the log');
       assert.deepEqual(service.snapshot(), before);
       refusals.push(answer.body);
     }

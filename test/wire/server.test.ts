@@ -551,7 +551,8 @@ describe('for operators', () => {
     assert.deepEqual([await statusOf('/readyz'), await statusOf('/healthz')], [503, 200]);
     const answer = await broken.call({ path: `${API}/studios` });
     requireWellFormed(answer);
-    assert.deepEqual([answer.status, JSON.parse(answer.body).code], [500, 'SERVER_FAILED']);
+    const message = `The server failed. The server's log has the reason at ${answer.headers.get('x-amzn-requestid')}.`;
+    assert.deepEqual([answer.status, JSON.parse(answer.body)], [500, { message, code: 'SERVER_FAILED' }]);
   });
 
   test('/metrics: requests, durations, transitions, queue, bytes of images', async () => {
