@@ -9,7 +9,7 @@ import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import { measureGlance } from './glance.ts';
+import { MOST_CONNECTIONS, measureGlance } from './glance.ts';
 import { burst, type Measured, median } from './load.ts';
 import {
   type BacklotServer,
@@ -202,7 +202,7 @@ async function glance(): Promise<void> {
   }
   const result = await measureGlance(flags.glance, load);
   report(
-    `Requests a second at ${flags.glance}: ${result.map(([name, rate]) => `${name} ${rate.toFixed(0)}`).join(', ')}.\n`,
+    `Requests a second at ${flags.glance}, over at most ${MOST_CONNECTIONS} connections: ${result.map(([name, rate]) => `${name} ${rate.toFixed(0)}`).join(', ')}.\n`,
   );
 }
 
