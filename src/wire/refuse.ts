@@ -41,34 +41,57 @@ const REFUSALS: Readonly<Record<string, Refusal>> = {
 /** A client that was refused may take this long to read why and to close its side. */
 const LINGER_MS = 1_000;
 
+/** Answers of one connection: of its latest request, and of the latest but that which has arrived whole. */
+interface Answers {
+  latest: ServerResponse;
+  whole: ServerResponse | undefined;
+}
+
 /**
  * Listeners for the events of one server, and what tells it which requests must be answered first.
  * @param counted is told the status of each refusal.
  */
 export function createRefuser(counted: (status: number) => void) {
-  /** By connection, the answer of its last request that arrived whole. */
-  const lastAnswers = new WeakMap<Duplex, ServerResponse>();
+  const answers = new WeakMap<Duplex, Answers>();
   /** What else these send is thrown away, and wakes this up for each piece of it. */
   const refused = new WeakSet<Duplex>();
 
+  const refuseInTurn = (socket: Duplex, refusal: Refusal): void => {
+    if (refused.has(socket)) return;
+    refused.add(socket);
+    counted(refusal.status);
+    const earlier = unfinished(answers.get(socket));
+    if (earlier) earlier.once('close', () => refuse(socket, refusal));
+    else refuse(socket, refusal);
+  };
+
   return {
-    arrived: (response: ServerResponse): void => {
-      lastAnswers.set(response.req.socket, response);
+    /** Told of each request as it begins, before anything of its answer is sent. */
+    began: (response: ServerResponse): void => {
+      const { socket } = response.req;
+      const known = answers.get(socket);
+      if (!known) {
+        answers.set(socket, { latest: response, whole: undefined });
+        return;
+      }
+      if (known.latest.req.complete) known.whole = known.latest;
+      known.latest = response;
     },
-    unparsable: (error: NodeJS.ErrnoException, socket: Duplex): void => {
-      if (refused.has(socket)) return;
-      refused.add(socket);
-      const refusal = REFUSALS[error.code ?? ''] ?? MALFORMED;
-      const earlier = lastAnswers.get(socket);
-      counted(refusal.status);
-      if (earlier && !earlier.closed) earlier.once('close', () => refuse(socket, refusal));
-      else refuse(socket, refusal);
-    },
+    unparsable: (error: NodeJS.ErrnoException, socket: Duplex): void =>
+      refuseInTurn(socket, REFUSALS[error.code ?? ''] ?? MALFORMED),
     tunnel: (_request: IncomingMessage, socket: Duplex): void => {
-      counted(TUNNEL.status);
-      refuse(socket, TUNNEL);
+      // Node has let go of the connection: without a listener its breaking off would end the process.
+      socket.on('error', () => socket.destroy());
+      socket.resume();
+      refuseInTurn(socket, TUNNEL);
     },
   };
+}
+
+/** The answer that is still to come, for a request that has arrived whole; what has not is part of what is refused. */
+function unfinished(answers: Answers | undefined): ServerResponse | undefined {
+  const last = answers?.latest.req.complete ? answers.latest : answers?.whole;
+  return last?.closed ? undefined : last;
 }
 
 function refuse(socket: Duplex, { status, reason, message, code }: Refusal): void {

@@ -85,7 +85,7 @@ export function createApiServer<H, P>(
 ): Server {
   const refuser = createRefuser((status) => events.answered('Unknown', status, 0));
   const listener = (request: IncomingMessage, response: ServerResponse) =>
-    void serve(api, plain, limits, events, refuser.arrived, request, response);
+    void serve(api, plain, limits, events, refuser.began, request, response);
   const server = createServer(
     {
       maxHeaderSize: limits.headerBytesMax,
@@ -114,11 +114,12 @@ async function serve<H, P>(
   plain: ReadonlyMap<string, () => Promise<PlainAnswer>>,
   limits: ServerLimits,
   events: ServerEvents,
-  arrived: (response: ServerResponse) => void,
+  began: (response: ServerResponse) => void,
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
   events.arrived();
+  began(response);
   const startedAt = performance.now();
   const requestId = randomUUID();
   let operationName = 'Unknown';
@@ -134,7 +135,6 @@ async function serve<H, P>(
     const plainAnswer = request.method === 'GET' ? plain.get(path) : undefined;
     if (plainAnswer) {
       operationName = path;
-      arrived(response);
       status = answerPlain(response, requestId, await plainAnswer());
       return;
     }
@@ -142,7 +142,6 @@ async function serve<H, P>(
     if (match) operationName = match.route.operation.name;
     // Read also where it is of no use: a client that still sends when the connection closes may never see its answer.
     const body = hasBody(request) ? await readBody(request, limits.bodyBytesMax) : NO_BODY;
-    arrived(response);
     requireHost(request);
     if (!match) throw unknownOperation();
     const { operation, handler, labelNames } = match.route;

@@ -446,6 +446,36 @@ test('garbage behind a request that is still worked on: the request gets its own
   assert.deepEqual(warnings, [], 'no listener for every piece');
 });
 
+for (const [what, bytes, code] of [
+  ['garbage', 'garbage\r\n\r\n', 'MALFORMED_HTTP'],
+  ['a tunnel', 'CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n', 'NO_PROXY'],
+] as const) {
+  test(`${what} right behind a request with a body, in one piece: the request gets its own answer first`, async (t) => {
+    const { connection, performed, release } = await bareServer(t);
+    await connection.write(`PATCH ${API}/studios/x HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}${bytes}`);
+    await until('it is worked on', () => performed.length === 1);
+    release();
+    assert.equal((await connection.answer()).status, 200);
+    requireRefusal(await connection.answer(), [400, 'ValidationException', code]);
+    await connection.closed;
+  });
+}
+
+test('a tunnel that is asked for and broken off at once ends nothing but itself', async (t) => {
+  const uncaught: Error[] = [];
+  const note = (error: Error) => uncaught.push(error);
+  process.on('uncaughtExceptionMonitor', note);
+  t.after(() => process.off('uncaughtExceptionMonitor', note));
+  for (let round = 0; round < 50; round += 1) {
+    const client = connect(service.port, '127.0.0.1');
+    await once(client, 'connect');
+    client.write('CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n');
+    client.resetAndDestroy();
+  }
+  await healthy();
+  assert.deepEqual(uncaught, [], 'any of these would have ended the process');
+});
+
 test('a body that takes too long behind a request that is still worked on: the same', async (t) => {
   const { connection, unparsable, counted, release } = await bareServer(t, { requestMs: 100 });
   await connection.write(`${DELETE}POST ${API}/studios HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{`);
