@@ -4,7 +4,7 @@
  * The lock is one of the operating system's on an SQLite file of its own, so that it ends with the process however the
  * process ends. Commands that run beside a server do not take it: they share the database.
  */
-import { accessSync, chmodSync, constants, existsSync, mkdirSync, statSync } from 'node:fs';
+import { accessSync, chmodSync, constants, existsSync, mkdirSync, readdirSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 
@@ -32,6 +32,7 @@ export function openDataDirectory(path: string): DataDirectory {
     if (!statSync(path).isDirectory()) throw new Error('it is not a directory');
     requireOwner(path);
     if (existsSync(database)) chmodSync(path, 0o700);
+    else requireNothingElse(path);
     accessSync(path, constants.R_OK | constants.W_OK | constants.X_OK);
     // SQLite opens a database that it may only read without a word, and the first write would be the first to fail.
     if (existsSync(database)) accessSync(database, constants.R_OK | constants.W_OK);
@@ -58,6 +59,16 @@ function makeDirectory(path: string): void {
     // Another process was faster.
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
   }
+}
+
+/** What a first start may have left that died half way, and what a file system puts into its own root. */
+const OWN_NAMES = new Set(['server.lock', 'credentials', 'keys', 'images', 'lost+found']);
+
+/** A directory with other things in it was named by mistake: to close it to everybody else would do harm. */
+function requireNothingElse(path: string): void {
+  const other = readdirSync(path).find((name) => !OWN_NAMES.has(name) && !name.startsWith('server.lock'));
+  if (other === undefined) return;
+  throw new Error(`it holds other things (${JSON.stringify(other)}); name one that is empty or not there yet`);
 }
 
 /** What a server made as one user, a command run as another would fill with files that the server cannot read. */

@@ -59,16 +59,14 @@ function requireRootKeyOf(row: Row, keys: Keys): void {
 type Place = Pick<Config, 'region' | 'accountId'>;
 
 /**
- * The region and account of the data directory: what was set when it was first opened, for good.
- * @throws StartError when others are set now.
+ * The region and account of the data directory, or those that are set while nothing names any.
+ * @throws StartError when others are set than it has.
  */
-export async function placeOf(config: Config, { store, clock }: Pick<Parts, 'store' | 'clock'>): Promise<Place> {
+export async function placeOf(config: Config, store: Store): Promise<Place> {
   const { region, accountId, given } = config;
-  if (!(await store.get(KIND.installation, PLACE))) {
-    await insertOnce(store, { ...markRow(PLACE, clock), doc: JSON.stringify({ region, accountId }) });
-  }
-  const { doc } = (await store.get(KIND.installation, PLACE))!;
-  const place = JSON.parse(doc) as Place;
+  const row = await store.get(KIND.installation, PLACE);
+  if (!row) return { region, accountId };
+  const place = JSON.parse(row.doc) as Place;
   for (const name of ['region', 'accountId'] as const) {
     if (!given.has(name) || config[name] === place[name]) continue;
     throw new StartError(
@@ -77,6 +75,14 @@ export async function placeOf(config: Config, { store, clock }: Pick<Parts, 'sto
     );
   }
   return place;
+}
+
+/** Before the first id or ARN is made, which will name them for good. @throws StartError when others were faster. */
+export async function keepPlace({ config, store, clock }: Pick<Parts, 'store' | 'clock'> & { config: Config }) {
+  const { region, accountId } = config;
+  const doc = JSON.stringify({ region, accountId });
+  await insertOnce(store, { ...markRow(PLACE, clock), doc });
+  await placeOf({ ...config, given: new Set(['region', 'accountId']) }, store);
 }
 
 export interface FirstAccessKeyParts extends Parts, Pick<Services, 'ids'> {

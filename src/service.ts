@@ -19,7 +19,7 @@ import { perform } from './domain/perform.ts';
 import { Turns } from './domain/turns.ts';
 import { createIds, type Ids } from './ids.ts';
 import { type ImageDirectory, openImageDirectory } from './images/directory.ts';
-import { makeFirstAccessKey, placeOf, requireOwnKeys } from './installation.ts';
+import { keepPlace, makeFirstAccessKey, placeOf, requireOwnKeys } from './installation.ts';
 import { type LocalKeys, openLocalKeys } from './keys/local.ts';
 import { createLog, type Log } from './log.ts';
 import { createMetrics } from './metrics.ts';
@@ -79,7 +79,7 @@ export async function openParts(given: Config, overrides: Overrides = {}): Promi
   const arrivals = new Arrivals();
   const store = openStore(directory, clock, arrivals);
   try {
-    const config: Config = { ...given, ...(await placeOf(given, { store, clock })) };
+    const config: Config = { ...given, ...(await placeOf(given, store)) };
     const { region, accountId, diskReserveBytes } = config;
     const keys = await openLocalKeys({ directory: directory.keys, region, accountId, clock });
     const images = await openImageDirectory({ directory: directory.images, diskReserveBytes, clock });
@@ -178,6 +178,7 @@ function assemble(parts: Parts, overrides: Overrides, unlock: () => void): Servi
     parts,
     worker,
     listen: async () => {
+      await keepPlace(parts);
       await makeFirstAccessKey(parts);
       await listening(server, config);
       // Only now is it known which port `--port 0` came to.

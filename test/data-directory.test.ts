@@ -1,6 +1,6 @@
 /** The data directory: where it cannot be made, the reason is one line and comes at once. */
 import assert from 'node:assert/strict';
-import { statSync, writeFileSync } from 'node:fs';
+import { chmodSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { lockDataDirectory, openDataDirectory, StartError } from '../src/data-directory.ts';
@@ -22,6 +22,15 @@ test('where nothing can be made, or a file is in the way, the start ends with on
       (error) => error instanceof StartError && !error.message.includes('\n') && error.message.includes(path),
     );
   }
+});
+
+test('a directory with other things in it is refused, and stays open to others', (t) => {
+  const path = temporaryDirectory(t);
+  chmodSync(path, 0o755);
+  writeFileSync(join(path, 'film.mov'), '');
+  assert.throws(() => openDataDirectory(path), /it holds other things \("film.mov"\); name one that is empty/);
+  assert.equal(statSync(path).mode & 0o777, 0o755);
+  assert.deepEqual(readdirSync(path), ['film.mov']);
 });
 
 test('one server has it at a time', (t) => {

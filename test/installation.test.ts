@@ -6,7 +6,8 @@ import { test } from 'node:test';
 import { readConfig } from '../src/config.ts';
 import { StartError } from '../src/data-directory.ts';
 import { KIND } from '../src/domain/kinds.ts';
-import { createService, openParts } from '../src/service.ts';
+import { keepPlace } from '../src/installation.ts';
+import { createService, openParts, type Parts } from '../src/service.ts';
 import { silentLog } from './support/domain.ts';
 import { temporaryDirectory } from './support/temporary.ts';
 
@@ -50,23 +51,29 @@ test('a new database beside images that it does not know is refused, and the ima
   const image = join(dataDir, 'images', 'streaming', 'an-image');
   mkdirSync(image);
   writeFileSync(join(image, 'disk.qcow2'), 'encrypted');
-  renameSync(join(dataDir, 'backlot.db'), join(dataDir, 'elsewhere.db'));
+  renameSync(join(dataDir, 'backlot.db'), join(temporaryDirectory(t), 'backlot.db'));
   for (const side of ['-wal', '-shm']) rmSync(join(dataDir, `backlot.db${side}`), { force: true });
   await refused(dataDir, /The database is new, but there are 1 encrypted images/);
   assert.equal(readFileSync(join(image, 'disk.qcow2'), 'utf8'), 'encrypted');
 });
 
-test('a data directory keeps the region and account that it was made with', async (t) => {
+test('a data directory keeps the region and account of the first thing that names them', async (t) => {
   const dataDir = temporaryDirectory(t);
   const made = { BACKLOT_REGION: 'eu-west-1', BACKLOT_ACCOUNT_ID: '123456789012' };
-  const keyArnWith = async (settings: Readonly<Record<string, string>>) => {
+  const openWith = async <T>(settings: Readonly<Record<string, string>>, use: (parts: Parts) => Promise<T>) => {
     const parts = await openParts(configOf(dataDir, settings), { log: silentLog });
     try {
-      return (await parts.keys.createKey()).keyArn;
+      return await use(parts);
     } finally {
       await parts.store.close();
     }
   };
+  const keyArnWith = (settings: Readonly<Record<string, string>>) =>
+    openWith(settings, async (parts) => {
+      await keepPlace(parts);
+      return (await parts.keys.createKey()).keyArn;
+    });
+  await openWith({ BACKLOT_REGION: 'us-east-2' }, async ({ config }) => assert.equal(config.region, 'us-east-2'));
   for (const settings of [made, {}, { BACKLOT_REGION: 'eu-west-1' }]) {
     assert.match(await keyArnWith(settings), /^arn:aws:kms:eu-west-1:123456789012:key/);
   }

@@ -1,6 +1,7 @@
 /** `backlot key`: customer keys, the CUSTOMER_MANAGED_KEY of a studio. */
 import type { Studio } from '../contract/studio.ts';
 import { KIND } from '../domain/kinds.ts';
+import { keepPlace } from '../installation.ts';
 import { type Command, CommandFailed } from './command.ts';
 import { listDocuments } from './list-documents.ts';
 import { withParts } from './with-parts.ts';
@@ -11,7 +12,11 @@ export const keyCommands: readonly Command[] = [
     summary: "Makes a key for a studio's studioEncryptionConfiguration.",
     positionals: [],
     options: {},
-    run: (_given, config) => withParts(config, ({ keys }) => keys.createKey()),
+    run: (_given, config) =>
+      withParts(config, async (parts) => {
+        await keepPlace(parts);
+        return parts.keys.createKey();
+      }),
   },
   {
     name: 'key list',

@@ -2,13 +2,14 @@
 import { basename, resolve } from 'node:path';
 import { wireTime } from '../clock.ts';
 import type { StreamingImage } from '../contract/streaming-image.ts';
-import { KIND, newRow } from '../domain/kinds.ts';
-import { type MachineImage, PLATFORMS, type Platform } from '../domain/machine-image.ts';
+import { reasonOf } from '../data-directory.ts';
+import { KIND, newRow, PRESENT } from '../domain/kinds.ts';
+import { DELETING, IMPORTING, type MachineImage, PLATFORMS, type Platform } from '../domain/machine-image.ts';
 import { applyToStreamingImage } from '../domain/streaming-image.ts';
 import { ImageFailure } from '../images/images.ts';
 import { DiskRefused } from '../images/inspect.ts';
 import type { Parts } from '../service.ts';
-import type { Row, Store } from '../store/store.ts';
+import { GuardFailed, type Row, type Store } from '../store/store.ts';
 import { type Arguments, type Command, CommandFailed } from './command.ts';
 import { listDocuments } from './list-documents.ts';
 import { progressBar } from './output.ts';
@@ -59,13 +60,35 @@ async function importMachineImage(given: Arguments, parts: Parts): Promise<objec
   try {
     const machineImage = await copyIn({ file, name, platform, eulaIds }, parts, signal);
     if (!given.has('provided')) return machineImage;
-    return { ...machineImage, streamingImageId: await provideOrTakeBack(machineImage, parts, signal) };
+    const takeBack = () => deleteMachineImage(machineImage.ec2ImageId, parts);
+    const streamingImageId = await orTakeBack(() => encrypt(machineImage, parts, signal), takeBack, machineImage);
+    return { ...machineImage, streamingImageId };
   } catch (error) {
+    if (error instanceof CommandFailed) throw error;
     if (signal.aborted) throw new CommandFailed('Stopped. Nothing was imported.');
     if (error instanceof DiskRefused || error instanceof ImageFailure) throw new CommandFailed(error.message);
     throw error;
   } finally {
     release();
+  }
+}
+
+/** What cannot be taken back after a failure is told together with it: somebody has to know of the disk. */
+async function orTakeBack<T>(
+  work: () => Promise<T>,
+  takeBack: () => Promise<unknown>,
+  { ec2ImageId }: Pick<MachineImage, 'ec2ImageId'>,
+): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    await takeBack().catch((left: unknown) => {
+      throw new CommandFailed(
+        `${reasonOf(error)} And machine image ${ec2ImageId} is left, because it could not be deleted: ${reasonOf(left)} ` +
+          `Delete it later: backlot machine-image delete ${ec2ImageId}`,
+      );
+    });
+    throw error;
   }
 }
 
@@ -92,44 +115,66 @@ async function copyIn(
   signal: AbortSignal,
 ): Promise<MachineImage> {
   const ec2ImageId = ids.machineImage();
-  const bar = progressBar('Importing', { out: process.stdout, err: process.stderr });
-  const { file, ...described } = wanted;
-  const nameHint = basename(file);
-  const disk = await images
-    .importMachineImage({ id: ec2ImageId, file, nameHint, signal, onProgress: bar.show })
-    .finally(bar.end);
   const now = clock.now();
-  const machineImage: MachineImage = { ec2ImageId, ...described, ...disk, createdAt: wireTime(now) };
-  const row = newRow({ kind: KIND.machineImage, id: ec2ImageId, createdAt: now, doc: JSON.stringify(machineImage) });
+  const { file, ...described } = wanted;
+  const begun = { ec2ImageId, ...described, createdAt: wireTime(now) };
+  const row = newRow({
+    kind: KIND.machineImage,
+    id: ec2ImageId,
+    createdAt: now,
+    state: IMPORTING,
+    doc: JSON.stringify({ ...begun, state: IMPORTING }),
+  });
   await store.write([{ op: 'insert', row }]);
-  return machineImage;
+  const bar = progressBar('Importing', { out: process.stdout, err: process.stderr });
+  const copy = async (): Promise<MachineImage> => {
+    const disk = await images
+      .importMachineImage({ id: ec2ImageId, file, nameHint: basename(file), signal, onProgress: bar.show })
+      .finally(bar.end);
+    const machineImage: MachineImage = { ...begun, ...disk };
+    const present = { ...row, version: row.version + 1, state: PRESENT, doc: JSON.stringify(machineImage) };
+    await store.write([{ op: 'update', row: present }]).catch((error) => {
+      throw error instanceof GuardFailed ? new CommandFailed('It was deleted while it was imported.') : error;
+    });
+    return machineImage;
+  };
+  return orTakeBack(copy, () => removeDisk(row.id, { images, store }), begun);
 }
 
-async function provideOrTakeBack(machineImage: MachineImage, parts: Parts, signal: AbortSignal): Promise<string> {
+function encrypt(machineImage: MachineImage, parts: Parts, signal: AbortSignal): Promise<string> {
   const bar = progressBar('Encrypting', { out: process.stdout, err: process.stderr });
-  try {
-    return await provide(machineImage, parts, signal, bar.show);
-  } catch (error) {
-    await deleteMachineImage(machineImage.ec2ImageId, parts);
-    throw error;
-  } finally {
-    bar.end();
-  }
+  return provide(machineImage, parts, signal, bar.show).finally(bar.end);
 }
 
 async function deleteMachineImage(ec2ImageId: string, parts: Parts): Promise<object> {
-  const { store, images } = parts;
+  const { store } = parts;
   const row = await store.get(KIND.machineImage, ec2ImageId);
   if (!row) throw new CommandFailed(`There is no machine image ${ec2ImageId}.`);
   const busy = await store.list({ kind: KIND.streamingImage, state: 'CREATE_IN_PROGRESS', limit: 1_000 });
   const user = busy.find(({ doc }) => (JSON.parse(doc) as StreamingImage).ec2ImageId === ec2ImageId);
-  if (user) throw new CommandFailed(`Streaming image ${user.id} is being made from it. Wait until that has ended.`);
+  if (user) {
+    throw new CommandFailed(
+      `Streaming image ${user.id} is being made from it. Wait until that has ended; without a server it never does.`,
+    );
+  }
   const provided = await providedImagesOf(ec2ImageId, store);
   const deleted = (image: Row) => applyToStreamingImage(image, { type: 'delete' }, parts);
+  const doc = JSON.stringify({ ...JSON.parse(row.doc), state: DELETING });
   await store.write([
     ...provided.map((image) => ({ op: 'update', row: deleted(image) }) as const),
-    { op: 'delete', kind: row.kind, id: row.id, version: row.version },
+    { op: 'update', row: { ...row, version: row.version + 1, state: DELETING, doc } },
   ]);
-  await images.removeMachineImage(ec2ImageId);
+  await removeDisk(ec2ImageId, parts);
   return { deleted: ec2ImageId, streamingImageIds: provided.map(({ id }) => id) };
+}
+
+/** The row goes last: as long as there is anything of the disk, it can be found and deleted again. */
+async function removeDisk(ec2ImageId: string, { images, store }: Pick<Parts, 'images' | 'store'>): Promise<void> {
+  try {
+    await images.removeMachineImage(ec2ImageId);
+  } catch (error) {
+    throw new CommandFailed(`The disk could not be removed (${reasonOf(error)}). Delete it again when that is mended.`);
+  }
+  const row = await store.get(KIND.machineImage, ec2ImageId);
+  if (row) await store.write([{ op: 'delete', kind: row.kind, id: row.id, version: row.version }]);
 }

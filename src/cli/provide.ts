@@ -5,6 +5,7 @@
  * leased it, so that a server finishes what a process began that died. What was stopped or failed is taken back.
  */
 import { setTimeout as delay } from 'node:timers/promises';
+import { reasonOf } from '../data-directory.ts';
 import { AMAZON, KIND } from '../domain/kinds.ts';
 import { type LifecycleEvent, moveOf } from '../domain/lifecycle.ts';
 import type { MachineImage } from '../domain/machine-image.ts';
@@ -15,11 +16,12 @@ import {
   streamingImageLifecycle,
 } from '../domain/streaming-image.ts';
 import type { Images } from '../images/images.ts';
+import { keepPlace } from '../installation.ts';
 import { createLog } from '../log.ts';
 import type { Parts } from '../service.ts';
 import { GuardFailed, type Row, type Store } from '../store/store.ts';
 import { type StreamingImagePorts, streamingImageJobs } from '../worker/streaming-image.ts';
-import { carryOut, createWorker, heldByMaker, type Job } from '../worker/worker.ts';
+import { carryOut, heldByMaker, type Job } from '../worker/worker.ts';
 import { CommandFailed } from './command.ts';
 
 /** More than anybody provides. */
@@ -40,11 +42,17 @@ export async function provide(
 ): Promise<string> {
   const described = { ec2ImageId, name, platform, eulaIds: [...eulaIds], owner: AMAZON, tags: {} };
   const row = heldByMaker(newStreamingImage(described, parts), { clock: parts.clock, leaseMs: parts.config.leaseMs });
+  await keepPlace(parts);
   await parts.store.write([{ op: 'insert', row }]);
   try {
     await make(row, parts, signal, showProgress);
   } catch (error) {
-    await takeBack(row.id, parts);
+    await takeBack(row.id, parts).catch((left: unknown) => {
+      throw new CommandFailed(
+        `${reasonOf(error)} And streaming image ${row.id} is left, because it could not be deleted: ${reasonOf(left)} ` +
+          `A server goes on with it; to be rid of it, delete machine image ${ec2ImageId} then.`,
+      );
+    });
     throw error;
   }
   return row.id;
@@ -91,20 +99,23 @@ async function untilMade(id: string, store: Store, signal: AbortSignal): Promise
   }
 }
 
-/** Whatever became of it, its key and bytes are destroyed: by whoever gets to it first. */
+/** Whatever became of it, its key and bytes are destroyed: here, or by the server that has it. */
 async function takeBack(id: string, parts: Parts): Promise<void> {
   for (;;) {
     const row = await parts.store.get(KIND.streamingImage, id);
     const event = row && wayOut(row);
-    if (!event) break;
+    if (!event) return;
+    const moved = applyToStreamingImage(row, event, parts);
+    const next = event.type === 'delete' ? heldByMaker(moved, { ...parts, ...parts.config }) : moved;
     try {
-      await parts.store.write([{ op: 'update', row: applyToStreamingImage(row, event, parts) }]);
+      await parts.store.write([{ op: 'update', row: next }]);
     } catch (error) {
-      // A server that works on the row has written its progress: read again.
-      if (!(error instanceof GuardFailed)) throw error;
+      // A server that works on the row has written its progress, which it does every few seconds: read again.
+      if (error instanceof GuardFailed) continue;
+      throw error;
     }
+    if (event.type === 'delete') return carryOut(jobFor(next.state, parts), next, new AbortController(), quiet(parts));
   }
-  await createWorker({ ...quiet(parts), jobs: [jobFor('DELETE_IN_PROGRESS', parts)] }).runOnce();
 }
 
 function wayOut(row: Row): LifecycleEvent<StreamingImageEvent> | undefined {

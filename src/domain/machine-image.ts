@@ -7,7 +7,14 @@ import type { DiskFormat } from '../images/inspect.ts';
 export const PLATFORMS = ['LINUX', 'WINDOWS'] as const;
 export type Platform = (typeof PLATFORMS)[number];
 
-/** `doc` of a machine image's row. Nothing here is secret. */
+/**
+ * States of a machine image's row on its way in and out: the row is there before the disk and after it, so that a disk is
+ * never without one. In between the row is PRESENT, and only then may an image be made of it.
+ */
+export const IMPORTING = 'IMPORTING';
+export const DELETING = 'DELETING';
+
+/** `doc` of a machine image's row once its disk is there. Nothing here is secret. */
 export interface MachineImage {
   readonly ec2ImageId: string;
   readonly name: string;

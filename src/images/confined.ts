@@ -1,11 +1,11 @@
 /**
  * Runs one external tool with as few rights as it can have, because what it reads was made by strangers.
  *
- * The tool gets open files and nothing else: no shell, no environment, no way to gain rights, and where the service is
- * root another user without any capability, its own where the machine has so many. It must never be given a path of the data directory, nor a secret in its
- * arguments or environment: files are named `/dev/fd/N`, and a secret is a file without a name. It dies with the process
- * that started it, and `run` settles only when it is gone. Start it from the main thread: the kernel ends it with the
- * thread that started it.
+ * The tool is given open files and nothing else: no shell, no environment, no way to gain rights, and where the service is
+ * root another user without any capability, its own where the machine has so many. (What every user of the machine can
+ * read, it can too.) It must never be given a path of the data directory, nor a secret in its arguments or environment:
+ * files are named `/dev/fd/N`, and a secret is a file without a name. It dies with the process that started it, and `run`
+ * settles only when it is gone. Start it from the main thread: the kernel ends it with the thread that started it.
  */
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
@@ -22,7 +22,7 @@ const NOBODY = 65_534;
  * that was taken over by what it read could look into another one of the same user.
  */
 const FIRST_FREE_USER = 1_879_048_192;
-const USERS_PER_PROCESS = 64;
+const USERS_PER_PROCESS = 32;
 const TOOL_DIRECTORIES = ['/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin', '/sbin', '/bin'];
 const ERRORS_LENGTH_MAX = 4_096;
 /** Far more than a conversion needs, far less than what brings a machine down. */

@@ -26,6 +26,8 @@ export async function hashWhole(handle: FileHandle, signal: AbortSignal, onFract
   });
   const stop = () => void thread.terminate();
   signal.addEventListener('abort', stop);
+  // It may have been while the file's size was asked for.
+  if (signal.aborted) stop();
   try {
     return await ending(thread, (bytes) => onFraction(size === 0 ? 1 : bytes / size), signal);
   } finally {

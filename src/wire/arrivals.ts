@@ -2,12 +2,12 @@
  * Names the turns of the event loop in which requests arrive, so that what is costly and the same for all requests of one
  * turn is done once for them: looking whether another process has written to the database.
  *
- * One look is as good as one for each. Node reads all connections that had something to read when the turn began, so
- * every request of the turn was begun before the look, which therefore sees every change that its sender could know of.
- * Outside such a turn (timers, ends of writes) there is no name, and whoever asks must look for itself.
+ * One look is as good as one for each. Node reads the connections that had something to read when the turn began, so
+ * every request of the turn was begun before the look, which therefore sees every change that its sender knew of when it
+ * began to send. A change that is made in the middle of a request may be seen by it or not. Outside such a turn (timers, ends of writes) there is no name, and whoever asks must look for itself.
  */
 
-/** libuv asks for so many connections at a time; with more, it asks again within the same turn. */
+/** libuv takes about so many connections at a time; with more, it looks for further ones within the same turn. */
 const REQUESTS_PER_TURN_MAX = 1_000;
 
 export class Arrivals {

@@ -91,7 +91,7 @@ export function createApiServer<H, P>(
       maxHeaderSize: limits.headerBytesMax,
       requestTimeout: limits.requestMs,
       headersTimeout: limits.requestMs,
-      connectionsCheckingInterval: Math.max(250, limits.requestMs / 4),
+      connectionsCheckingInterval: Math.max(250, Math.min(1_000, limits.requestMs / 4)),
       keepAliveTimeout: 65_000,
       noDelay: true,
       // Most requests have no body; Node then leaves out the events of its end, which nobody listens for.

@@ -3,7 +3,7 @@
  * always destroyed before the bytes: a delete that dies half way leaves noise, never a readable disk.
  */
 import type { StreamingImage } from '../contract/streaming-image.ts';
-import { AMAZON, KIND } from '../domain/kinds.ts';
+import { AMAZON, KIND, PRESENT } from '../domain/kinds.ts';
 import type { Lifecycle } from '../domain/lifecycle.ts';
 import type { MachineImage } from '../domain/machine-image.ts';
 import { streamingImageLifecycle } from '../domain/streaming-image.ts';
@@ -72,7 +72,8 @@ export async function importImage(
 ): Promise<Outcome> {
   const image = JSON.parse(row.doc) as StreamingImage;
   const source = await store.get(KIND.machineImage, image.ec2ImageId!);
-  if (!source) throw new ImageFailure('SOURCE_MISSING', `Machine image ${image.ec2ImageId} does not exist`);
+  if (source?.state !== PRESENT)
+    throw new ImageFailure('SOURCE_MISSING', `Machine image ${image.ec2ImageId} does not exist`);
   const machineImage = JSON.parse(source.doc) as MachineImage;
   await keys.generate(row.id, image.encryptionConfiguration?.keyArn);
   const passphrase = await keys.unseal(row.id);

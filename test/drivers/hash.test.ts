@@ -55,6 +55,21 @@ test('stopped on the way, it ends with the reason, and the file can be closed', 
   );
 });
 
+test('stopped before it has begun to read, it does not read', async (t) => {
+  const path = join(temporaryDirectory(t), 'disk');
+  writeFileSync(path, '');
+  truncateSync(path, 64 * 1024 * MEBIBYTE);
+  const handle = await open(path);
+  t.after(() => handle.close());
+  const reason = new Error('enough');
+  const controller = new AbortController();
+  const fractions: number[] = [];
+  const hashing = hashWhole(handle, controller.signal, (fraction) => fractions.push(fraction));
+  controller.abort(reason);
+  await assert.rejects(hashing, reason);
+  assert.deepEqual(fractions, []);
+});
+
 test('what cannot be read is told', async (t) => {
   const handle = await open(temporaryDirectory(t));
   t.after(() => handle.close());

@@ -7,6 +7,7 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { closeSync, existsSync, openSync, readdirSync, rmSync, utimesSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { after, before, describe, it, type TestContext } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import {
@@ -273,6 +274,8 @@ describe('a command that is killed', { concurrency: true }, () => {
     return entries.length;
   };
   const importing = [BACKLOT, 'machine-image', 'import', '--platform', 'LINUX'];
+  type Listed = { ec2ImageId: string; state?: string }[];
+  const list = (installation: Installation) => installation.json<Listed>(['machine-image', 'list']);
 
   it('leaves what it had copied of a machine image, until a server finds it', async (t) => {
     const installation = new Installation(t);
@@ -285,7 +288,50 @@ describe('a command that is killed', { concurrency: true }, () => {
     await installation.start();
     await until('it is swept', () => heldIn({ installation }).length === 0);
     assert.deepEqual(readdirSync(installation.path('images/machine')), []);
-    assert.deepEqual(await installation.json(['machine-image', 'list']), []);
+    const [left] = await list(installation);
+    assert.equal(left!.state, 'IMPORTING');
+    await installation.json(['machine-image', 'delete', left!.ec2ImageId]);
+    assert.deepEqual(await list(installation), []);
+  });
+
+  /** Until the test lets go, nobody else can write to the database. */
+  const lockDatabase = (installation: Installation) => {
+    const database = new DatabaseSync(installation.path('backlot.db'), { timeout: 10_000 });
+    database.exec('BEGIN IMMEDIATE');
+    return () => database.close();
+  };
+
+  it('leaves a disk that it had just brought in where it can be found and deleted', async (t) => {
+    const installation = new Installation(t);
+    const large = await makeDisk(installation.directory, 'large.raw', { mebibytes: 512, noiseMebibytes: 2 });
+    const command = installation.spawn([...importing, large]);
+    await until('the copy begins', () => heldIn({ installation }).length > 0);
+    const unlock = lockDatabase(installation);
+    await until('the disk is in its place', () => readdirSync(installation.path('images/machine')).length > 0);
+    command.signal('SIGKILL');
+    await command.finished;
+    unlock();
+    const [left] = await list(installation);
+    assert.equal(left!.state, 'IMPORTING');
+    await installation.json(['machine-image', 'delete', left!.ec2ImageId]);
+    assert.deepEqual([heldIn({ installation }), await list(installation)], [[], []]);
+  });
+
+  it('says so when the database does not take the disk, and leaves it where it can be found', async (t) => {
+    const installation = new Installation(t);
+    const large = await makeDisk(installation.directory, 'large.raw', { mebibytes: 512, noiseMebibytes: 2 });
+    const command = installation.spawn([...importing, large]);
+    await until('the copy begins', () => heldIn({ installation }).length > 0);
+    const unlock = lockDatabase(installation);
+    const { code, stderr } = await command.finished;
+    unlock();
+    assert.equal(code, 1);
+    assert.match(stderr, /^backlot: .* And machine image (ami-[0-9a-f]{17}) is left, .* Delete it later: .* \1$/m);
+    const [left] = await list(installation);
+    assert.equal(left!.state, 'IMPORTING');
+    assert.deepEqual(readdirSync(installation.path('images/machine')), [], 'its bytes are gone already');
+    await installation.json(['machine-image', 'delete', left!.ec2ImageId]);
+    assert.deepEqual(await list(installation), []);
   });
 
   it('leaves an image that it was providing to the next server, which finishes it', async (t) => {
