@@ -180,7 +180,7 @@ function readme(): string {
   const text = readFileSync(new URL('README.md', root), 'utf8');
   const rows = Object.values(SETTINGS).map(
     ({ env, flag, default: byDefault, meaning }) =>
-      `| ${code(env)} | ${code(`--${flag}`)} | ${byDefault === '' ? '' : code(byDefault)} | ${cell(meaning)} |`,
+      `| ${code(env)} | ${flag === undefined ? '' : code(`--${flag}`)} | ${byDefault === '' ? '' : code(byDefault)} | ${cell(meaning)} |`,
   );
   const table = ['| variable | flag | default | meaning |', '|---|---|---|---|', ...rows].join('\n');
   const start = text.indexOf(SETTINGS_START) + SETTINGS_START.length;

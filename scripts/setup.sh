@@ -16,11 +16,13 @@ product='qemu-img qemu-utils
 setpriv util-linux
 prlimit util-linux'
 tests='/usr/bin/aws awscli
-python3-module-boto3 python3-boto3'
+python3-module-boto3 python3-boto3
+postgresql-server postgresql'
 
 present() {
   case "$1" in
     python3-module-*) /usr/bin/python3 -c "import ${1#python3-module-}" >/dev/null 2>&1 ;;
+    postgresql-server) ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 ;;
     *) command -v "$1" >/dev/null 2>&1 ;;
   esac
 }
@@ -46,6 +48,17 @@ if [ -n "$packages" ]; then
     fail "please run this, then set-up again: sudo apt-get install --no-install-recommends $packages"
   fi
   say "installing $packages"
+  # Tests start a PostgreSQL of their own: installing the program shall neither make nor start one for the whole machine.
+  no_cluster=/etc/postgresql-common/createcluster.conf
+  case " $packages" in
+    *' postgresql '*)
+      if [ ! -e "$no_cluster" ]; then
+        trap '$as_root rm -f "$no_cluster"' EXIT
+        $as_root mkdir -p "${no_cluster%/*}"
+        echo 'create_main_cluster = false' | $as_root tee "$no_cluster" >/dev/null
+      fi
+      ;;
+  esac
   $as_root apt-get update -qq || say "the lists of packages could not be renewed; trying with those that are there"
   # shellcheck disable=SC2086 # the list is meant to split
   $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages >/dev/null ||

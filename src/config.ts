@@ -8,6 +8,9 @@ import { resolve } from 'node:path';
 export interface Settings {
   /** Absolute path. */
   readonly dataDir: string;
+  /** May hold a password. Undefined: SQLite in the data directory. */
+  readonly databaseUrl: string | undefined;
+  readonly databaseConnectionsMax: number;
   readonly host: string;
   readonly port: number;
   readonly region: string;
@@ -35,7 +38,8 @@ export interface Config extends Settings {
 
 interface Setting<T> {
   readonly env: string;
-  readonly flag: string;
+  /** Absent where the value is a secret, which a command line would show to everyone on the machine. */
+  readonly flag?: string;
   readonly default: string;
   readonly meaning: string;
   /** The value, or a sentence fragment that says what it must be. */
@@ -71,6 +75,19 @@ function matching(pattern: RegExp, must: string): Parse<string> {
   return (text) => (pattern.test(text) ? { value: text } : { must });
 }
 
+/** A host may be the directory of a socket: postgres:///database?host=/run/postgresql */
+function parseDatabaseUrl(text: string): { value: string | undefined } | { must: string } {
+  if (text === '') return { value: undefined };
+  const must =
+    'be an address such as postgresql://user:password@host:5432/database, where what is no letter and no digit of the ' +
+    'password is percent-encoded';
+  if (!URL.canParse(text)) return { must };
+  const { protocol, hostname, pathname, searchParams } = new URL(text);
+  if (!/^postgres(ql)?:$/.test(protocol) || !/^\/[^/]+$/.test(pathname) || !(hostname || searchParams.get('host')))
+    return { must };
+  return { value: text };
+}
+
 const HOUR_MS = 3_600_000;
 const SECOND_MS = 1_000;
 const MIB = 1024 * 1024;
@@ -92,6 +109,20 @@ export const SETTINGS: { readonly [K in keyof Settings]: Setting<Settings[K]> } 
     default: './data',
     meaning: 'Directory that holds everything: database, keys, images, credentials',
     parse: (text) => (text === '' ? { must: 'be a directory' } : { value: resolve(text) }),
+  },
+  databaseUrl: {
+    env: 'BACKLOT_DATABASE_URL',
+    default: '',
+    meaning:
+      'PostgreSQL database to use in place of the one in the data directory; has no flag, as it may hold a password',
+    parse: parseDatabaseUrl,
+  },
+  databaseConnectionsMax: {
+    env: 'BACKLOT_DATABASE_CONNECTIONS_MAX',
+    flag: 'database-connections-max',
+    default: '10',
+    meaning: 'Connections to PostgreSQL that this process may have at once',
+    parse: whole(1, 1_000),
   },
   host: {
     env: 'BACKLOT_HOST',
@@ -225,13 +256,14 @@ export function readConfig(
 ): Config {
   const given = new Set<string>();
   const entries = Object.entries(SETTINGS).map(([name, setting]) => {
-    const flag = flags[setting.flag];
+    const flag = setting.flag === undefined ? undefined : flags[setting.flag];
     const text = flag ?? (environment[setting.env] || undefined);
     if (text !== undefined) given.add(name);
     const parsed = (setting as Setting<unknown>).parse(text ?? setting.default);
     if ('value' in parsed) return [name, parsed.value];
     const source = flag === undefined ? setting.env : `--${setting.flag}`;
-    throw new ConfigError(`${source} must ${parsed.must}; it is ${JSON.stringify(text ?? setting.default)}`);
+    const shown = setting.flag === undefined ? '' : `; it is ${JSON.stringify(text ?? setting.default)}`;
+    throw new ConfigError(`${source} must ${parsed.must}${shown}`);
   });
   return Object.freeze({ ...(Object.fromEntries(entries) as unknown as Settings), given });
 }

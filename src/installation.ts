@@ -9,7 +9,7 @@ import { type DataDirectory, StartError } from './data-directory.ts';
 import { newAccessKey } from './domain/access-key.ts';
 import type { Services } from './domain/context.ts';
 import { KIND, newRow } from './domain/kinds.ts';
-import { writeDurably } from './files.ts';
+import { destroyDurably, writeDurably } from './files.ts';
 import type { Images } from './images/images.ts';
 import type { Keys } from './keys/keys.ts';
 import type { Log } from './log.ts';
@@ -43,6 +43,8 @@ export async function requireOwnKeys({ store, keys, images, clock }: Parts): Pro
   }
   const mark = JSON.stringify({ sealed: keys.seal(ROOT_KEY, ROOT_KEY) });
   await insertOnce(store, { ...markRow(ROOT_KEY, clock), private: mark });
+  // The mark may be another server's that starts at the same time, and has keys of its own where none are shared.
+  requireRootKeyOf((await store.get(KIND.installation, ROOT_KEY))!, keys);
 }
 
 function requireRootKeyOf(row: Row, keys: Keys): void {
@@ -50,7 +52,8 @@ function requireRootKeyOf(row: Row, keys: Keys): void {
     keys.open((JSON.parse(row.private) as { sealed: string }).sealed, ROOT_KEY);
   } catch {
     throw new StartError(
-      'keys/root.key in the data directory is not the key that this data directory was made with. Restore it from a backup.',
+      'keys/root.key in the data directory is not the key that the database was made with. ' +
+        'Restore it from a backup; servers that share a database must share keys and images as well.',
     );
   }
 }
@@ -104,10 +107,17 @@ export async function makeFirstAccessKey(parts: FirstAccessKeyParts): Promise<vo
   const { row, secretAccessKey } = newAccessKey('first start', keys, parts);
   const file = credentialsFile(row.id, secretAccessKey, config.region);
   await writeDurably(directory.credentials, Buffer.from(file));
-  await store.write([
-    { op: 'insert', row },
-    { op: 'insert', row: markRow(FIRST_ACCESS_KEY, clock) },
-  ]);
+  try {
+    await store.write([
+      { op: 'insert', row },
+      { op: 'insert', row: markRow(FIRST_ACCESS_KEY, clock) },
+    ]);
+  } catch (error) {
+    if (!(error instanceof GuardFailed)) throw error;
+    // Another server of the same database was faster: the key is in its data directory, and this file names none.
+    await destroyDurably(directory.credentials);
+    log.info({}, NO_CREDENTIALS);
+  }
 }
 
 /** AWS shared-credentials format. */

@@ -7,7 +7,7 @@ import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Clock, systemClock } from './clock.ts';
-import type { Config } from './config.ts';
+import { type Config, SETTINGS } from './config.ts';
 import { type OperationName, operations } from './contract/index.ts';
 import { type DataDirectory, lockDataDirectory, openDataDirectory, reasonOf, StartError } from './data-directory.ts';
 import { authorize } from './domain/access.ts';
@@ -77,7 +77,7 @@ export async function openParts(given: Config, overrides: Overrides = {}): Promi
   const directory = openDataDirectory(given.dataDir);
   const log = overrides.log ?? createLog(given.logLevel);
   const arrivals = new Arrivals();
-  const store = openStore(directory, clock, arrivals);
+  const store = await openStore(given, directory, clock, arrivals);
   try {
     const config: Config = { ...given, ...(await placeOf(given, store)) };
     const { region, accountId, diskReserveBytes } = config;
@@ -94,11 +94,16 @@ export async function openParts(given: Config, overrides: Overrides = {}): Promi
   }
 }
 
-function openStore(directory: DataDirectory, clock: Clock, arrivals: Arrivals): Store {
+async function openStore(config: Config, directory: DataDirectory, clock: Clock, arrivals: Arrivals): Promise<Store> {
+  const { databaseUrl: url, databaseConnectionsMax: connectionsMax } = config;
   try {
-    return openSqlite({ path: directory.database, now: clock.now, turn: arrivals.turn });
+    if (url === undefined) return openSqlite({ path: directory.database, now: clock.now, turn: arrivals.turn });
+    // Loaded only where it is used: it takes a noticeable part of the time that a start has.
+    const { openPostgres } = await import('./store/postgres.ts');
+    return await openPostgres({ url, connectionsMax, now: clock.now });
   } catch (error) {
-    throw new StartError(`The database ${directory.database} cannot be opened: ${reasonOf(error)}`);
+    const which = url === undefined ? directory.database : `of ${SETTINGS.databaseUrl.env}`;
+    throw new StartError(`The database ${which} cannot be opened: ${reasonOf(error)}`);
   }
 }
 

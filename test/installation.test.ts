@@ -38,9 +38,9 @@ test('a root key that is gone or another is noticed at the start', async (t) => 
   await run(dataDir);
   const right = readFileSync(rootKey);
   rmSync(rootKey);
-  await refused(dataDir, /not the key that this data directory was made with/);
+  await refused(dataDir, /not the key that the database was made with/);
   writeFileSync(rootKey, Buffer.alloc(32, 7), { mode: 0o600 });
-  await refused(dataDir, /not the key that this data directory was made with/);
+  await refused(dataDir, /not the key that the database was made with/);
   writeFileSync(rootKey, right);
   await run(dataDir);
 });

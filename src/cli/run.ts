@@ -7,7 +7,14 @@ import { commands } from './index.ts';
 import { print, type Streams } from './output.ts';
 
 /** Settings that commands beside `serve` need: where the data is, and what ARNs in it name. */
-const DATA_SETTINGS: readonly (keyof Settings)[] = ['dataDir', 'region', 'accountId', 'diskReserveBytes', 'logLevel'];
+const DATA_SETTINGS: readonly (keyof Settings)[] = [
+  'dataDir',
+  'databaseUrl',
+  'region',
+  'accountId',
+  'diskReserveBytes',
+  'logLevel',
+];
 
 const HELP_FLAGS = ['--help', '-h'];
 
@@ -76,6 +83,10 @@ function settingsOf(command: Command): (keyof Settings)[] {
   return command.allSettings ? (Object.keys(SETTINGS) as (keyof Settings)[]) : [...DATA_SETTINGS];
 }
 
+function flagsOf(command: Command): string[] {
+  return settingsOf(command).flatMap((name) => SETTINGS[name].flag ?? []);
+}
+
 /** @throws UsageError */
 function parse(command: Command, argv: readonly string[]) {
   const { values, positionals } = parsed(command, argv);
@@ -90,7 +101,7 @@ function parse(command: Command, argv: readonly string[]) {
     options: (name) => (values[name] as string[] | undefined) ?? [],
     has: (name) => values[name] === true,
   };
-  const flagNames = settingsOf(command).map((name) => SETTINGS[name].flag);
+  const flagNames = flagsOf(command);
   const flags = Object.fromEntries(flagNames.map((flag) => [flag, values[flag] as string | undefined]));
   return { given, flags, asJson: values.json === true };
 }
@@ -99,7 +110,7 @@ type ParseOptions = Record<string, { type: 'string' | 'boolean'; multiple: boole
 
 function optionsOf(command: Command): ParseOptions {
   const options: ParseOptions = { json: { type: 'boolean', multiple: false } };
-  for (const name of settingsOf(command)) options[SETTINGS[name].flag] = { type: 'string', multiple: false };
+  for (const flag of flagsOf(command)) options[flag] = { type: 'string', multiple: false };
   for (const [name, option] of Object.entries(command.options)) {
     options[name] = { type: option.value ? 'string' : 'boolean', multiple: option.repeatable ?? false };
   }
@@ -136,6 +147,7 @@ function help(command: Command): string {
   ]);
   const settings = settingsOf(command).map((name): [string, string] => {
     const { flag, env, meaning, default: byDefault } = SETTINGS[name];
+    if (flag === undefined) return [env, meaning];
     return [`--${flag} VALUE`, `${meaning} (${env}${byDefault ? `, default ${byDefault}` : ''})`];
   });
   rows.push(['--json', 'Print JSON on a terminal too'], ...settings);

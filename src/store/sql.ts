@@ -7,15 +7,25 @@
 import type { ListQuery, RowQuery } from './store.ts';
 
 export interface Dialect {
+  /** Stands in the names of migrations that are for this database alone. */
+  readonly name: string;
   /** Type of text that sorts by bytes. */
   readonly text: string;
   /** Passes over rows that a rival is about to lease. */
   readonly skip_locked: string;
-  /** Holds on to a row that a batch relies on until the commit. */
-  readonly for_update: string;
+  /** Holds on to a row that a batch relies on until the commit; others may rely on it as well, but none may change it. */
+  readonly for_share: string;
 }
 
-export const SQLITE: Dialect = { text: 'TEXT', skip_locked: '', for_update: '' };
+/** One transaction writes at a time: there is nobody to hold a row against. */
+export const SQLITE: Dialect = { name: 'sqlite', text: 'TEXT', skip_locked: '', for_share: '' };
+
+export const POSTGRES: Dialect = {
+  name: 'postgres',
+  text: 'TEXT COLLATE "C"',
+  skip_locked: ' FOR UPDATE SKIP LOCKED',
+  for_share: ' FOR SHARE',
+};
 
 export function inDialect(text: string, dialect: Dialect): string {
   return text.replace(/\{(\w+)\}/g, (_, token: keyof Dialect) => dialect[token]);
@@ -30,19 +40,27 @@ export const SQL = {
     ON CONFLICT DO NOTHING`,
 
   update: `UPDATE resource SET unique_name = $3, state = $4, version = $5, due_at = $6, attempts = $7, doc = $8, private = $9
-    WHERE kind = $1 AND id = $2 AND version = $5 - 1`,
+    WHERE kind = $1 AND id = $2 AND version + 1 = $5`,
 
   delete: 'DELETE FROM resource WHERE kind = $1 AND id = $2 AND version = $3',
 
-  require: 'SELECT 1 AS held FROM resource WHERE kind = $1 AND id = $2 AND state = $3{for_update}',
+  require: 'SELECT 1 AS held FROM resource WHERE kind = $1 AND id = $2 AND state = $3{for_share}',
 
   fewer: `SELECT count(*) AS n FROM
     (SELECT 1 AS one FROM resource WHERE kind = $1 AND studio_id = $2 AND state <> $3 LIMIT $4) AS counted`,
 
-  /** The due-predicate stands twice: without the outer one PostgreSQL leases rows to two rivals at once. */
-  lease: `UPDATE resource SET due_at = $4, version = version + 1, attempts = attempts + 1
-    WHERE kind = $1 AND state = $2 AND due_at <= $3 AND id IN
+  /** Makes transactions that count the same rows take turns, from here to their commit. SQLite has no need of it. */
+  lockBound: `INSERT INTO bound (kind, studio_id, counted) VALUES ($1, $2, 1)
+    ON CONFLICT (kind, studio_id) DO UPDATE SET counted = bound.counted + 1`,
+
+  /**
+   * The due-predicate stands twice: without the outer one PostgreSQL leases rows to two rivals at once. MATERIALIZED, as
+   * it may otherwise look for due rows more than once, find others each time, and lease more than the limit.
+   */
+  lease: `WITH due AS MATERIALIZED
       (SELECT id FROM resource WHERE kind = $1 AND state = $2 AND due_at <= $3 ORDER BY due_at LIMIT $5{skip_locked})
+    UPDATE resource SET due_at = $4, version = version + 1, attempts = attempts + 1
+    WHERE kind = $1 AND state = $2 AND due_at <= $3 AND id IN (SELECT id FROM due)
     RETURNING ${COLUMNS}`,
 
   token: 'SELECT token_key, digest, kind, id, expires_at FROM idempotency WHERE token_key = $1',
@@ -54,6 +72,8 @@ export const SQL = {
   forgetTokens: `DELETE FROM idempotency WHERE token_key IN
     (SELECT token_key FROM idempotency WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2)`,
 
+  /** Of PostgreSQL alone: held to the end of the transaction. The number means nothing; it only must not change. */
+  lockMigrations: 'SELECT pg_advisory_xact_lock(8642202008)',
   createMigrationTable: `CREATE TABLE IF NOT EXISTS migration (name {text} NOT NULL PRIMARY KEY, applied_at BIGINT NOT NULL)`,
   migrations: 'SELECT name FROM migration',
   recordMigration: 'INSERT INTO migration (name, applied_at) VALUES ($1, $2)',

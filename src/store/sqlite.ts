@@ -8,8 +8,9 @@
  */
 import { DatabaseSync, type SQLOutputValue, type StatementSync } from 'node:sqlite';
 import { ServiceError } from '../errors.ts';
-import { migrations } from './migrate.ts';
+import { type Migration, pendingMigrations } from './migrate.ts';
 import { RowCache } from './row-cache.ts';
+import { insertParams, mergePages, type Param, toRow, updateParams } from './rows.ts';
 import { countSql, inDialect, listSql, type Prepared, SQL, SQLITE } from './sql.ts';
 import {
   GuardFailed,
@@ -29,7 +30,6 @@ const PENDING_MAX = 4_096;
 /** Turns of the event loop that a batch waits for others at most: far less time than the commit takes. */
 const GATHER_TURNS_MAX = 8;
 
-type Param = string | number | null;
 type Values = SQLOutputValue[];
 
 /** A batch that waits for the next commit. */
@@ -78,14 +78,17 @@ function migrate(database: DatabaseSync, now: number): void {
   database.exec('BEGIN IMMEDIATE');
   database.exec(inDialect(SQL.createMigrationTable, SQLITE));
   const rows = database.prepare(SQL.migrations).all();
-  const applied = new Set(rows.map(({ name }) => name));
-  const known = migrations(SQLITE);
-  const unknown = [...applied].filter((name) => !known.some((migration) => migration.name === name));
-  if (unknown.length > 0) {
+  let pending: Migration[];
+  try {
+    pending = pendingMigrations(
+      rows.map(({ name }) => name as string),
+      SQLITE,
+    );
+  } catch (error) {
     database.exec('ROLLBACK');
-    throw new Error(`the database was written by a newer version (it has ${unknown.join(', ')}): upgrade this one`);
+    throw error;
   }
-  for (const migration of known.filter(({ name }) => !applied.has(name))) {
+  for (const migration of pending) {
     database.exec(migration.sql);
     database.prepare(numbered(SQL.recordMigration)).run(migration.name, now);
   }
@@ -350,51 +353,6 @@ function writtenRow(write: Write): WrittenRow[] {
   if (write.op === 'insert' || write.op === 'update')
     return [{ kind: write.row.kind, id: write.row.id, row: write.row }];
   return write.op === 'delete' ? [{ kind: write.kind, id: write.id, row: undefined }] : [];
-}
-
-function insertParams(row: Row): Param[] {
-  return [
-    row.kind,
-    row.id,
-    row.studioId,
-    row.uniqueName,
-    row.state,
-    row.version,
-    row.dueAt,
-    row.attempts,
-    row.createdAt,
-    row.doc,
-    row.private,
-  ];
-}
-
-function updateParams(row: Row): Param[] {
-  return [row.kind, row.id, row.uniqueName, row.state, row.version, row.dueAt, row.attempts, row.doc, row.private];
-}
-
-/** @param values in the order of the columns of sql.ts. */
-function toRow(values: Values): Row {
-  return {
-    kind: values[0] as string,
-    id: values[1] as string,
-    studioId: values[2] as string,
-    uniqueName: values[3] as string | null,
-    state: values[4] as string,
-    version: values[5] as number,
-    dueAt: values[6] as number | null,
-    attempts: values[7] as number,
-    createdAt: values[8] as number,
-    doc: values[9] as string,
-    private: values[10] as string,
-  };
-}
-
-/** Pages that are each in list order, as one page in list order. */
-export function mergePages(pages: readonly (readonly Row[])[], limit: number): Row[] {
-  return pages
-    .flat()
-    .sort((a, b) => a.createdAt - b.createdAt || (a.id < b.id ? -1 : a.id > b.id ? 1 : 0))
-    .slice(0, limit);
 }
 
 /** What the caller hears when the database refuses: nothing was changed. The reason is for the log. */

@@ -154,7 +154,7 @@ describe('the server', { concurrency: true }, () => {
     chmodSync(rootKey, 0o600);
     const own = readFileSync(rootKey);
     writeFileSync(rootKey, Buffer.alloc(own.length, 1));
-    await refused(serve(), /root\.key .* is not the key that this data directory was made with/);
+    await refused(serve(), /root\.key .* is not the key that the database was made with/);
     writeFileSync(rootKey, own);
     const [disk, words] = [await makeDisk(installation.directory, 'disk.raw'), ['--platform', 'LINUX', '--provided']];
     await installation.json(['machine-image', 'import', disk, ...words]);

@@ -9,7 +9,7 @@ import { createRandom } from '../support/random.ts';
 
 export interface StorePlace {
   /** A new client of the same data. Clients that a test leaves open are closed after it. */
-  open(): Store;
+  open(): Store | Promise<Store>;
 }
 
 const NOW = 1_767_225_600_000;
@@ -74,11 +74,11 @@ async function all(store: Store, kind = 'thing'): Promise<readonly Row[]> {
 const ids = (rows: readonly Row[]) => rows.map(({ id }) => id);
 
 /** Runs the suite against an adapter; `name` stands in front of every title. */
-export function storeConformance(name: string, makePlace: (t: TestContext) => StorePlace): void {
+export function storeConformance(name: string, makePlace: (t: TestContext) => StorePlace | Promise<StorePlace>): void {
   const check = (title: string, run: (store: Store, place: StorePlace, t: TestContext) => Promise<void>) => {
     test(`${name}: ${title}`, async (t) => {
-      const place = makePlace(t);
-      await run(place.open(), place, t);
+      const place = await makePlace(t);
+      await run(await place.open(), place, t);
     });
   };
   rowsAreKept(check);
@@ -405,7 +405,7 @@ function batchesAreWhole(check: Check): void {
   });
 
   check('of many clients that take one name, one id or one token at once, one has it', async (_store, place) => {
-    const clients = Array.from({ length: 8 }, () => place.open());
+    const clients = await Promise.all(Array.from({ length: 8 }, () => place.open()));
     const contests: ((index: number) => Write)[] = [
       (index) => insert(rowOf(`named ${index}`, { uniqueName: 'name' })),
       (index) => insert(rowOf('id', { state: `${index}` })),
@@ -420,7 +420,7 @@ function batchesAreWhole(check: Check): void {
 
 function readsAreFresh(check: Check): void {
   check('what is acknowledged is read by every other client, whatever it had read before', async (store, place) => {
-    const other = place.open();
+    const other = await place.open();
     const look = async (client: Store) => ({
       row: await client.get('thing', 'a'),
       list: ids(await all(client)),
@@ -482,7 +482,7 @@ function readsAreFresh(check: Check): void {
   });
 
   check('nothing of a batch is seen before all of it is acknowledged', async (store, place) => {
-    const other = place.open();
+    const other = await place.open();
     const written = store.write([insert(rowOf('a')), insert(rowOf('b'))]);
     const seen: number[] = [];
     let done = false;
@@ -635,7 +635,7 @@ function leasesFence(check: Check): void {
   });
 
   check('a leased row is nobody else’s until the lease ends, then anyone’s', async (store, place) => {
-    const other = place.open();
+    const other = await place.open();
     await store.write([insert(due('a', NOW))]);
     assert.equal((await lease(store)).length, 1);
     assert.deepEqual(await lease(other), []);
@@ -645,7 +645,7 @@ function leasesFence(check: Check): void {
   });
 
   check('who held the row before the lease can no longer write it; who holds the lease can', async (store, place) => {
-    const other = place.open();
+    const other = await place.open();
     await store.write([insert(due('a', NOW))]);
     const [first] = await lease(store);
     const [second] = await lease(other, { now: NOW + 100, until: NOW + 200 });
@@ -660,7 +660,7 @@ function leasesFence(check: Check): void {
 
   check('eight clients that lease four hundred rows at once lease each row once', async (store, place) => {
     await store.write(Array.from({ length: 400 }, (_, index) => insert(due(`row ${index}`, NOW - (index % 7)))));
-    const clients = Array.from({ length: 8 }, () => place.open());
+    const clients = await Promise.all(Array.from({ length: 8 }, () => place.open()));
     const leased = await Promise.all(
       clients.map(async (client) => {
         const own: string[] = [];
@@ -685,13 +685,13 @@ function closingKeeps(check: Check): void {
     await assert.rejects(store.write([insert(rowOf('c'))]));
     await assert.rejects(store.lease({ kind: 'thing', state: 'S', now: NOW, until: NOW, limit: 1 }));
     await store.close();
-    assert.deepEqual(ids(await all(place.open())), ['a', 'b']);
+    assert.deepEqual(ids(await all(await place.open())), ['a', 'b']);
   });
 
   check('a client that opens later finds everything', async (store, place) => {
     await store.write([insert(rowOf('a')), token(tokenOf('key'))]);
     await store.close();
-    const later = place.open();
+    const later = await place.open();
     assert.deepEqual({ ...(await later.get('thing', 'a')) }, rowOf('a'));
     assert.deepEqual({ ...(await later.token('key')) }, tokenOf('key'));
   });

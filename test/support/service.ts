@@ -69,8 +69,8 @@ export async function startService(t: Owner, { settings = {}, overrides = {} }: 
     for (const close of closers.reverse()) await close();
   });
   const chosen = { dataDir: temporaryDirectory(t), port: '0', logLevel: 'silent', ...settings };
-  const flags = Object.entries(chosen).map(([name, value]) => [SETTINGS[name as keyof Settings].flag, value]);
-  const service = await createService(readConfig({}, Object.fromEntries(flags)), overrides);
+  const variables = Object.entries(chosen).map(([name, value]) => [SETTINGS[name as keyof Settings].env, value]);
+  const service = await createService(readConfig(Object.fromEntries(variables)), overrides);
   closers.push(() => service.close());
   const url = await service.listen();
   const port = Number(new URL(url).port);

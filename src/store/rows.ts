@@ -1,0 +1,49 @@
+/** Rows as parameters and results of the statements of sql.ts, in the order of its columns, whatever the database. */
+import type { Row } from './store.ts';
+
+export type Param = string | number | null;
+
+export function insertParams(row: Row): Param[] {
+  return [
+    row.kind,
+    row.id,
+    row.studioId,
+    row.uniqueName,
+    row.state,
+    row.version,
+    row.dueAt,
+    row.attempts,
+    row.createdAt,
+    row.doc,
+    row.private,
+  ];
+}
+
+export function updateParams(row: Row): Param[] {
+  return [row.kind, row.id, row.uniqueName, row.state, row.version, row.dueAt, row.attempts, row.doc, row.private];
+}
+
+/** @param values in the order of the columns of sql.ts. */
+export function toRow(values: readonly unknown[]): Row {
+  return {
+    kind: values[0] as string,
+    id: values[1] as string,
+    studioId: values[2] as string,
+    uniqueName: values[3] as string | null,
+    state: values[4] as string,
+    version: values[5] as number,
+    dueAt: values[6] as number | null,
+    attempts: values[7] as number,
+    createdAt: values[8] as number,
+    doc: values[9] as string,
+    private: values[10] as string,
+  };
+}
+
+/** Pages that are each in list order, as one page in list order. */
+export function mergePages(pages: readonly (readonly Row[])[], limit: number): Row[] {
+  return pages
+    .flat()
+    .sort((a, b) => a.createdAt - b.createdAt || (a.id < b.id ? -1 : a.id > b.id ? 1 : 0))
+    .slice(0, limit);
+}
