@@ -50,7 +50,7 @@ if [ -n "$packages" ]; then
   say "installing $packages"
   # Tests start a PostgreSQL of their own: installing the program shall neither make nor start one for the whole machine.
   no_cluster=/etc/postgresql-common/createcluster.conf
-  case " $packages" in
+  case " $packages " in
     *' postgresql '*)
       if [ ! -e "$no_cluster" ]; then
         trap '$as_root rm -f "$no_cluster"' EXIT

@@ -9,6 +9,7 @@ import {
   copyFileSync,
   mkdirSync,
   openSync,
+  readdirSync,
   readFileSync,
   realpathSync,
   rmSync,
@@ -17,14 +18,17 @@ import {
   utimesSync,
   writeFileSync,
 } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { dirname, join, relative, resolve } from 'node:path';
 import { describe, it, type TestContext } from 'node:test';
 import { temporaryDirectory } from './support/temporary.ts';
 
 const SETUP = resolve(import.meta.dirname, '../scripts/setup.sh');
 
 /** What every system has, taken from this one. */
-const EVERYWHERE = ['sh', 'dirname', 'sort', 'paste', 'env', 'cp', 'ln', 'mkdir'];
+const EVERYWHERE = ['sh', 'dirname', 'sort', 'paste', 'env', 'cp', 'ln', 'ls', 'mkdir', 'rm', 'tee'];
+/** Where Debian puts servers of PostgreSQL, and how it is told whether to make a cluster. */
+const POSTGRESQL = { servers: '/usr/lib/postgresql', settings: '/etc/postgresql-common' };
+const SERVER = `${POSTGRESQL.servers}/15/bin/initdb`;
 
 const RECORD = 'record() { printf "%s\\n" "$*" >>"$TRANSCRIPT"; }';
 
@@ -35,12 +39,14 @@ const STUBS = {
     record "\${DEBIAN_FRONTEND:+DEBIAN_FRONTEND=$DEBIAN_FRONTEND }apt-get $*"
     [ "$FAILS" != "apt-get $1" ] || { echo "E: apt-get's own words" >&2; exit 100; }
     [ "$1" = install ] || exit 0
+    [ ! -e ${POSTGRESQL.settings}/createcluster.conf ] || record "with createcluster.conf"
     for word in "$@"; do
       case "$word" in
         qemu-utils) tools=qemu-img ;;
         util-linux) tools="setpriv prlimit" ;;
         awscli) tools=aws ;;
         python3-boto3) tools=python3 ;;
+        postgresql) tools= && mkdir -p ${dirname(SERVER)} && cp /usr/bin/tool ${SERVER} ;;
         *) tools= ;;
       esac
       for tool in $tools; do
@@ -85,7 +91,7 @@ const INSTALLED: Lock = {
 };
 
 interface Machine {
-  readonly lacks?: readonly ((typeof TOOLS)[number] | 'apt-get' | 'sudo')[];
+  readonly lacks?: readonly ((typeof TOOLS)[number] | 'postgresql' | 'apt-get' | 'sudo')[];
   readonly userId?: number;
   /** A call that fails, or a tool that an installation does not bring. */
   readonly fails?: string;
@@ -107,11 +113,14 @@ class World {
     this.#directory = temporaryDirectory(t);
     this.#bin = join(this.#directory, 'bin');
     this.#project = join(this.#directory, 'project');
-    mkdirSync(this.#bin);
+    for (const directory of [this.#bin, join(this.#directory, 'settings')]) mkdirSync(directory);
+    const server = join(this.#directory, 'servers', relative(POSTGRESQL.servers, SERVER));
+    mkdirSync(dirname(server), { recursive: true });
+    writeFileSync(server, '');
     for (const name of EVERYWHERE) copyFileSync(realpathSync(`/usr/bin/${name}`), join(this.#bin, name));
     for (const [name, text] of Object.entries(STUBS)) this.#write(name, `#!/bin/sh\n${RECORD}\n${text}\n`);
     for (const name of TOOLS) symlinkSync('/usr/bin/tool', join(this.#bin, name));
-    for (const name of machine.lacks ?? []) rmSync(join(this.#bin, name));
+    for (const name of machine.lacks ?? []) rmSync(name === 'postgresql' ? server : join(this.#bin, name));
 
     for (const name of ['scripts', 'src', 'node_modules/.bin'])
       mkdirSync(join(this.#project, name), { recursive: true });
@@ -138,6 +147,11 @@ class World {
     utimesSync(join(this.#project, 'package-lock.json'), mtimeMs / 1000 - seconds, mtimeMs / 1000 - seconds);
   }
 
+  /** What is left in PostgreSQL's settings. */
+  settings(): string[] {
+    return readdirSync(join(this.#directory, 'settings'));
+  }
+
   /** Python is there, but without boto3. */
   breakPython(): void {
     rmSync(join(this.#bin, 'python3'));
@@ -148,12 +162,15 @@ class World {
     const path = join(this.#directory, 'transcript');
     const transcript = openSync(path, 'a');
     const asRoot = process.getuid!() === 0 ? [] : ['--map-root-user'];
-    const mount = 'mount --bind "$1" /usr/bin && shift && exec "$@"';
+    const { servers, settings } = POSTGRESQL;
+    const mounts = [`mount --bind "$1" ${settings}`, `mount --bind "$2" ${servers}`, 'mount --bind "$3" /usr/bin'];
+    const mount = `${mounts.join(' && ')} && shift 3 && exec "$@"`;
+    const places = [join(this.#directory, 'settings'), join(this.#directory, 'servers'), this.#bin];
     const { userId = 0, fails = '', words = [] } = this.#machine;
     const installed = join(this.#directory, 'installed.json');
     writeFileSync(installed, JSON.stringify({ packages: INSTALLED }));
     const setup = ['/usr/bin/sh', join(this.#project, 'scripts/setup.sh'), ...words];
-    const { status } = spawnSync('unshare', [...asRoot, '--mount', 'sh', '-c', mount, 'sh', this.#bin, ...setup], {
+    const { status } = spawnSync('unshare', [...asRoot, '--mount', 'sh', '-c', mount, 'sh', ...places, ...setup], {
       cwd: this.#directory,
       env: {
         PATH: '/usr/bin:/bin',
@@ -225,9 +242,16 @@ describe('set-up and the packages of the system', () => {
     assert.deepEqual([code, transcript[2]], [0, `${QUIETLY} ${install('python3-boto3')}`]);
   });
 
+  it('lets the installation of PostgreSQL make no cluster, and leaves nothing of how', (t) => {
+    const lines = ['setup: installing postgresql', UPDATE, `${QUIETLY} ${install('postgresql')}`];
+    const world = happens(t, { lacks: ['postgresql'] }, 0, [...lines, 'with createcluster.conf', NPM_THERE, ...READY]);
+    assert.deepEqual(world.setUp(), { code: 0, transcript: [NPM_THERE, ...READY] });
+    assert.deepEqual(world.settings(), []);
+  });
+
   it('leaves out what only the tests need where the product alone is wanted', (t) => {
     const words = ['--product'];
-    happens(t, { words, lacks: ['aws', 'python3'] }, 0, [NPM_THERE, ...READY]);
+    happens(t, { words, lacks: ['aws', 'python3', 'postgresql'] }, 0, [NPM_THERE, ...READY]);
     const lines = ['setup: installing qemu-utils', UPDATE, `${QUIETLY} ${install('qemu-utils')}`, NPM_THERE, ...READY];
     happens(t, { words, lacks: ['qemu-img', 'aws', 'python3'] }, 0, lines);
   });
