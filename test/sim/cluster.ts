@@ -3,6 +3,7 @@
  * their drivers and their store fail, they are stopped and killed. All luck comes from one seed.
  */
 import type { OperationName } from '../../src/contract/index.ts';
+import { Turns } from '../../src/domain/turns.ts';
 import { ServiceError } from '../../src/errors.ts';
 import { ImageFailure } from '../../src/images/images.ts';
 import { KeyUnavailable } from '../../src/keys/keys.ts';
@@ -32,6 +33,8 @@ export class Cluster {
   readonly #processes: Process[] = [];
   readonly #loops: Promise<void>[] = [];
   readonly #injected = new WeakSet<object>();
+  /** Who waits for whom ends with the process that they are in. */
+  readonly #turns = new WeakMap<Process, Turns>();
   #calm = false;
 
   constructor(world: World, random: Random, size: number) {
@@ -44,7 +47,7 @@ export class Cluster {
   async call(name: OperationName, input: object): Promise<Outcome> {
     // When all have ended, whoever asks is served by the test itself.
     const process = this.#processes.length > 0 ? this.#random.pick(this.#processes) : undefined;
-    const call = () => this.#world.call(name, input);
+    const call = () => this.#world.call(name, input, process && this.#turns.get(process));
     this.befell.calls += 1;
     try {
       return { answer: await (process ? process.run(call) : call()) };
@@ -65,6 +68,7 @@ export class Cluster {
   #start(): void {
     const process: Process = new Process((point) => this.#befall(process, point));
     this.#processes.push(process);
+    this.#turns.set(process, new Turns());
     const life = this.#live(process);
     life.catch(() => undefined);
     this.#loops.push(life);

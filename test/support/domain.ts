@@ -67,8 +67,8 @@ export interface World {
   readonly keys: SimulatedKeys;
   readonly images: SimulatedImages;
   readonly services: Services;
-  /** Calls an operation as the wire would, and parses the answer. */
-  call<T = Record<string, never>>(name: OperationName, input: object): Promise<T>;
+  /** Calls an operation as the wire would, and parses the answer. `turns` are those of one process. */
+  call<T = Record<string, never>>(name: OperationName, input: object, turns?: Turns): Promise<T>;
   /** Carries out everything that is due now. */
   settle(): Promise<void>;
   worker(): ReturnType<typeof createWorker>;
@@ -99,9 +99,10 @@ export function createWorld(options: { seed?: string; settings?: Partial<DomainS
     keys,
     images,
     services,
-    call: async <T>(name: OperationName, input: object) => {
+    call: async <T>(name: OperationName, input: object, turns = services.turns) => {
       const operation = operations.find((candidate) => candidate.name === name)!;
-      const answer = await perform(operation, handlers[name] as never, input as never, ADMINISTRATOR, services);
+      const parts = { ...services, turns };
+      const answer = await perform(operation, handlers[name] as never, input as never, ADMINISTRATOR, parts);
       return (answer === '' ? {} : JSON.parse(String(answer))) as T;
     },
     worker: () =>
