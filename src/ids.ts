@@ -6,7 +6,10 @@
 import { randomBytes } from 'node:crypto';
 
 export interface Ids {
-  /** Id of images, EULAs, acceptances: base64url of a version 4 UUID, for example `Cw_jXnp1QcSSXhE2hkNRoQ`. */
+  /**
+   * Id of images, EULAs, acceptances: base64url of a version 4 UUID, for example `Cw_jXnp1QcSSXhE2hkNRoQ`. It never begins
+   * with a dash, which command lines, AWS's among them, would take for a flag.
+   */
   short(): string;
   /** A version 4 UUID with dashes. */
   uuid(): string;
@@ -32,7 +35,12 @@ export function createIds(random: (bytes: number) => Buffer = randomBytes): Ids 
     return bytes;
   };
   return {
-    short: () => uuidBytes().toString('base64url'),
+    short: () => {
+      for (;;) {
+        const id = uuidBytes().toString('base64url');
+        if (!id.startsWith('-')) return id;
+      }
+    },
     uuid: () =>
       uuidBytes()
         .toString('hex')

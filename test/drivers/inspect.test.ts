@@ -80,7 +80,7 @@ async function verdict(path: string, options?: InspectOptions): Promise<DiskRefu
 }
 
 async function qemuImg(...words: string[]): Promise<string> {
-  return (await run('qemu-img', words, { timeout: 20_000 })).stdout;
+  return (await run('qemu-img', words, { timeout: 120_000 })).stdout;
 }
 
 interface Sample {

@@ -112,7 +112,7 @@ interface QemuInfo {
 /** What qemu-img says of a file it is told the format of; fails if that leads anywhere else. */
 async function qemuInfo(format: DiskFormat, path: string): Promise<QemuInfo> {
   const words = ['info', '--output=json', '-f', format, path];
-  const { stdout, stderr } = await run('qemu-img', words, { timeout: 20_000 }).catch((error) => error);
+  const { stdout, stderr } = await run('qemu-img', words, { timeout: 120_000 }).catch((error) => error);
   assert.doesNotMatch(stderr, /passwd|backing|data file/i, 'qemu-img went for another file');
   if (stdout === '') {
     return { error: stderr };

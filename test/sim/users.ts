@@ -312,12 +312,13 @@ class User {
     if (success) await this.replay(success);
   }
 
-  async replay({ name, input, id, rememberedUntil }: Success): Promise<void> {
+  async replay(success: Success): Promise<void> {
+    const { name, input, id, rememberedUntil } = success;
     const { history, world, created } = this.#shared;
     const start = history.tick();
     const kind = name.includes('Image') ? KIND.streamingImage : KIND.studio;
     const there = this.#row(kind, id);
-    const outcome = await this.#call(name, input);
+    const outcome = await this.#again(success, input);
     if (world.clock.now() >= rememberedUntil) {
       // It was forgotten while this was on its way, perhaps, and rightly done once more.
       const entry = created.get(input.name as string);
@@ -350,14 +351,23 @@ class User {
     const success = this.#pickSuccess();
     if (!success || Object.keys(success.input).length < 3) return;
     const { name, input, rememberedUntil } = success;
-    const changed =
+    const changed: Input =
       name === 'AcceptEulas' ? { eulaIds: ['other'] } : { displayName: 'other', name: 'other', tags: { o: 't' } };
     if (name.startsWith('Delete')) return;
-    const outcome = await this.#call(name, { ...input, ...changed }, ['ValidationException']);
+    const outcome = await this.#again(success, { ...input, ...changed }, ['ValidationException']);
     if (outcome === 'lost' || this.#shared.world.clock.now() >= rememberedUntil) return;
     assert.ok('refusal' in outcome, `${name} took a token that was used for another call`);
     if (outcome.refusal.name !== 'InternalServerErrorException')
       assert.equal(outcome.refusal.code, 'CLIENT_TOKEN_REUSED');
+  }
+
+  /** With a token of before. Once that is forgotten the call is rightly done, and an update changes something again. */
+  async #again({ name, id, rememberedUntil }: Success, input: Input, alsoExpected: string[] = []): Promise<Outcome> {
+    const { history, world } = this.#shared;
+    const pending = name.startsWith('Update') ? history.change(id, valuesIn(input)) : undefined;
+    const outcome = await this.#call(name, input, alsoExpected);
+    if (world.clock.now() < rememberedUntil) pending?.refuse();
+    return outcome;
   }
 
   /** Calls, mostly with a token; and when no answer comes, mostly again. `certain`: a refusal that it was never done. */
@@ -482,4 +492,10 @@ export async function replayAll(shared: Shared, random: Random): Promise<void> {
   const user = new User(shared, random);
   const now = shared.world.clock.now();
   for (const success of shared.successes) if (success.rememberedUntil > now) await user.replay(success);
+}
+
+/** What an update writes, by member. */
+function valuesIn(input: Input): Record<string, string> {
+  const members = ['displayName', 'name', 'description'].filter((member) => typeof input[member] === 'string');
+  return Object.fromEntries(members.map((member) => [member, input[member] as string]));
 }
