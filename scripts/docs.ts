@@ -6,7 +6,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { SETTINGS } from '../src/config.ts';
 import { operations } from '../src/contract/index.ts';
 import { API_PREFIX, type Operation } from '../src/contract/operation.ts';
-import type { Members, Shape } from '../src/contract/shape.ts';
+import type { ListShape, Members, Shape, StructureShape, UnionShape } from '../src/contract/shape.ts';
 import type { Lifecycle } from '../src/domain/lifecycle.ts';
 import { lifecycles } from '../src/domain/lifecycles.ts';
 import { ERROR_STATUS } from '../src/errors.ts';
@@ -29,15 +29,23 @@ function limitsOf(shape: Shape): string {
       const rules = [values?.map(code).join(', '), length, pattern && code(pattern.source)];
       return ['string', ...rules.filter(Boolean)].join('; ');
     }
+    case 'integer':
+      return `integer; ${shape.min} to ${shape.max}`;
     case 'list':
-      return `list of: ${limitsOf(shape.member)}`;
+      return `list of${entriesOf(shape)}: ${limitsOf(shape.member)}`;
     case 'map':
       return 'map of strings';
     case 'structure':
+    case 'union':
       return shape.name;
     case 'timestamp':
       return 'time, as `2022-01-27T21:18:59Z`';
   }
+}
+
+function entriesOf({ minLength, maxLength }: ListShape): string {
+  if (maxLength !== undefined) return ` ${minLength ?? 0} to ${maxLength}`;
+  return minLength === undefined ? '' : ` at least ${minLength}`;
 }
 
 function memberRows(members: Members, place: string): string[] {
@@ -46,11 +54,11 @@ function memberRows(members: Members, place: string): string[] {
   );
 }
 
-function structuresIn(members: Members, found: Map<string, Members>): void {
+function structuresIn(members: Members, found: Map<string, StructureShape | UnionShape>): void {
   for (const { shape } of Object.values(members)) {
     const inner = shape.kind === 'list' ? shape.member : shape;
-    if (inner.kind !== 'structure' || found.has(inner.name)) continue;
-    found.set(inner.name, inner.members);
+    if ((inner.kind !== 'structure' && inner.kind !== 'union') || found.has(inner.name)) continue;
+    found.set(inner.name, inner);
     structuresIn(inner.members, found);
   }
 }
@@ -83,7 +91,7 @@ function operationSection(operation: Operation): string {
 }
 
 function apiDocument(): string {
-  const structures = new Map<string, Members>();
+  const structures = new Map<string, StructureShape | UnionShape>();
   for (const operation of operations as readonly Operation[]) {
     structuresIn(operation.body, structures);
     if (operation.output) structuresIn(operation.output.members, structures);
@@ -99,9 +107,10 @@ function apiDocument(): string {
     ...(operations as readonly Operation[]).map(operationSection),
     '## Structures',
     '',
-    ...[...structures].flatMap(([name, members]) => [
+    ...[...structures].flatMap(([name, { kind, members }]) => [
       `### ${name}`,
       '',
+      ...(kind === 'union' ? ['Exactly one of its members.', ''] : []),
       '| member | always | limits |',
       '|---|---|---|',
       ...Object.entries(members).map(

@@ -20,6 +20,8 @@ export interface Settings {
   readonly tombstoneMs: number;
   readonly tokenMs: number;
   readonly streamingImagesMax: number;
+  readonly studioComponentsMax: number;
+  readonly sharedFileSystemsMax: number;
   readonly bodyBytesMax: number;
   readonly headerBytesMax: number;
   readonly requestMs: number;
@@ -179,6 +181,20 @@ export const SETTINGS: { readonly [K in keyof Settings]: Setting<Settings[K]> } 
     default: '10',
     meaning: 'Streaming images that a studio may have',
     parse: whole(0, 10_000_000),
+  },
+  studioComponentsMax: {
+    env: 'BACKLOT_QUOTA_STUDIO_COMPONENTS',
+    flag: 'quota-studio-components',
+    default: '500',
+    meaning: 'Studio components that a studio may have',
+    parse: whole(0, 10_000),
+  },
+  sharedFileSystemsMax: {
+    env: 'BACKLOT_QUOTA_SHARED_FILE_SYSTEMS',
+    flag: 'quota-shared-file-systems',
+    default: '10',
+    meaning: 'Studio components of type SHARED_FILE_SYSTEM that a studio may have',
+    parse: whole(0, 10_000),
   },
   bodyBytesMax: {
     env: 'BACKLOT_BODY_BYTES_MAX',

@@ -31,6 +31,7 @@ import { createRouter } from './wire/router.ts';
 import { createApiServer, type PlainAnswer } from './wire/server.ts';
 import { streamingImageJobs } from './worker/streaming-image.ts';
 import { studioJobs } from './worker/studio.ts';
+import { studioComponentJobs } from './worker/studio-component.ts';
 import { createUpkeep } from './worker/upkeep.ts';
 import { createWorker, type Worker } from './worker/worker.ts';
 
@@ -108,9 +109,10 @@ async function openStore(config: Config, directory: DataDirectory, clock: Clock,
 }
 
 function domainSettings(config: Config, address: { readonly url: string }): DomainSettings {
-  const { region, accountId, tombstoneMs, tokenMs, streamingImagesMax } = config;
-  const publicUrl = () => config.publicUrl ?? address.url;
-  return { region, accountId, tombstoneMs, tokenMs, streamingImagesMax, publicUrl };
+  const { region, accountId, tombstoneMs, tokenMs } = config;
+  const { streamingImagesMax, studioComponentsMax, sharedFileSystemsMax } = config;
+  const quotas = { streamingImagesMax, studioComponentsMax, sharedFileSystemsMax };
+  return { region, accountId, tombstoneMs, tokenMs, ...quotas, publicUrl: () => config.publicUrl ?? address.url };
 }
 
 /** IPv6 addresses stand in brackets. */
@@ -143,6 +145,7 @@ function assemble(parts: Parts, overrides: Overrides, unlock: () => void): Servi
     tombstoneMs: config.tombstoneMs,
     jobs: [
       ...studioJobs({ store, keys }),
+      ...studioComponentJobs({ store, keys }),
       ...streamingImageJobs({ store, images, keys, importsMax: config.importsMax }),
     ],
     moved: metrics.moved,

@@ -4,10 +4,12 @@ import { eulaAcceptanceOperations } from './eula-acceptance.ts';
 import type { InputOf } from './operation.ts';
 import { streamingImageOperations } from './streaming-image.ts';
 import { studioOperations } from './studio.ts';
+import { studioComponentOperations } from './studio-component.ts';
 import { tagOperations } from './tag.ts';
 
 export const operations = [
   ...studioOperations,
+  ...studioComponentOperations,
   ...streamingImageOperations,
   ...eulaOperations,
   ...eulaAcceptanceOperations,

@@ -26,12 +26,12 @@ export type AccessLevel = 'Read' | 'Write' | 'Tagging';
 export type Method = 'GET' | 'POST' | 'PATCH' | 'DELETE' | 'PUT';
 
 /** Files of src/contract, src/domain, test and portal go by these names. */
-export type ResourceName = 'studio' | 'streaming-image' | 'eula' | 'eula-acceptance' | 'tag';
+export type ResourceName = 'studio' | 'studio-component' | 'streaming-image' | 'eula' | 'eula-acceptance' | 'tag';
 
 export interface Pagination {
   /** Output member that holds the page's entries. */
   readonly items: string;
-  /** Entries of a full page where the caller names no number. */
+  /** Entries of a full page; a caller who may name a number can only ask for fewer. */
   readonly pageLength: number;
 }
 

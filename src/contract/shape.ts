@@ -1,6 +1,6 @@
 /**
- * The vocabulary in which the contract is written: the shapes of the API's published model (strings with limits,
- * enumerations, lists, maps, structures, timestamps), as plain values with a TypeScript type attached.
+ * The vocabulary in which the contract is written: the shapes of the API's published model (strings and integers with
+ * limits, enumerations, lists, maps, structures, unions, timestamps), as plain values with a TypeScript type attached.
  *
  * A shape only says what is allowed. Reading input against it and wording the refusal is wire/validate.ts; nothing here
  * may depend on anything outside this folder.
@@ -21,6 +21,13 @@ export interface StringShape<T extends string = string> extends ShapeOf<T> {
   readonly sensitive?: boolean;
 }
 
+/** A whole number; as text in a query, as a number in a body. */
+export interface IntegerShape extends ShapeOf<number> {
+  readonly kind: 'integer';
+  readonly min: number;
+  readonly max: number;
+}
+
 export interface TimestampShape extends ShapeOf<string> {
   readonly kind: 'timestamp';
 }
@@ -30,6 +37,8 @@ export interface ListShape<T = unknown> extends ShapeOf<T[]> {
   readonly member: Shape<T>;
   readonly minLength?: number;
   readonly maxLength?: number;
+  /** No entry may be logged. */
+  readonly sensitive?: boolean;
 }
 
 /** String keys, string values: the only map of this API. */
@@ -44,7 +53,23 @@ export interface StructureShape<T = unknown> extends ShapeOf<T> {
   readonly members: Members;
 }
 
-export type Shape<T = unknown> = (StringShape | TimestampShape | ListShape | MapShape | StructureShape) & ShapeOf<T>;
+/** Exactly one of its members, which says by its name what kind of value it is. */
+export interface UnionShape<T = unknown> extends ShapeOf<T> {
+  readonly kind: 'union';
+  readonly name: string;
+  readonly members: Members;
+}
+
+export type Shape<T = unknown> = (
+  | StringShape
+  | IntegerShape
+  | TimestampShape
+  | ListShape
+  | MapShape
+  | StructureShape
+  | UnionShape
+) &
+  ShapeOf<T>;
 
 export interface Member<S extends Shape = Shape, R extends boolean = boolean> {
   readonly shape: S;
@@ -61,6 +86,13 @@ type RequiredNames<M extends Members> = { [K in keyof M]: M[K]['required'] exten
 export type StaticMembers<M extends Members> = {
   [K in RequiredNames<M>]: Static<M[K]['shape']>;
 } & { [K in Exclude<keyof M, RequiredNames<M>>]?: Static<M[K]['shape']> };
+
+type Alternatives = Readonly<Record<string, Shape>>;
+
+/** The type of an object with exactly one of these members. */
+type StaticUnion<A extends Alternatives> = {
+  [K in keyof A]: { [P in K]: Static<A[P]> } & { [P in Exclude<keyof A, K>]?: never };
+}[keyof A];
 
 interface StringLimits {
   readonly min?: number;
@@ -84,6 +116,10 @@ export function enumeration<const T extends string>(values: readonly T[]): Strin
   return { kind: 'string', values };
 }
 
+export function integer({ min, max }: { readonly min: number; readonly max: number }): IntegerShape {
+  return { kind: 'integer', min, max };
+}
+
 /** ISO 8601 text with whole seconds, for example `2022-01-27T21:18:59Z`. */
 export function timestamp(): TimestampShape {
   return { kind: 'timestamp' };
@@ -91,13 +127,14 @@ export function timestamp(): TimestampShape {
 
 export function list<S extends Shape>(
   member: S,
-  limits: { min?: number; max?: number } = {},
+  limits: { min?: number; max?: number; sensitive?: boolean } = {},
 ): ListShape<Static<S>> & { readonly member: S } {
   return {
     kind: 'list',
     member: member as S & Shape<Static<S>>,
     ...(limits.min !== undefined && { minLength: limits.min }),
     ...(limits.max !== undefined && { maxLength: limits.max }),
+    ...(limits.sensitive !== undefined && { sensitive: limits.sensitive }),
   };
 }
 
@@ -107,6 +144,11 @@ export function map(value: StringShape): MapShape {
 
 export function structure<M extends Members>(name: string, members: M): StructureShape<StaticMembers<M>> {
   return { kind: 'structure', name, members };
+}
+
+export function union<A extends Alternatives>(name: string, alternatives: A): UnionShape<StaticUnion<A>> {
+  const members = Object.fromEntries(Object.entries(alternatives).map(([member, shape]) => [member, optional(shape)]));
+  return { kind: 'union', name, members };
 }
 
 export function required<S extends Shape>(shape: S): Member<S, true> {

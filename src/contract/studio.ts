@@ -1,10 +1,9 @@
 /** Studios: what everything else lives in. Data only. */
-import { label, nextToken, PAGE_LENGTH, tags } from './common.ts';
+import { label, nextToken, PAGE_LENGTH, roleArn, tags } from './common.ts';
 import { operation } from './operation.ts';
 import { enumeration, list, optional, required, type Static, string, structure, timestamp } from './shape.ts';
 
 const displayName = string({ min: 0, max: 64, sensitive: true });
-const roleArn = string({ min: 0, max: 2048 });
 const studioName = string({ min: 3, max: 64, pattern: /^[a-z0-9]*$/ });
 
 export const studioState = enumeration([

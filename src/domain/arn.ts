@@ -3,7 +3,7 @@ import { validationFailed } from '../errors.ts';
 import type { DomainSettings } from './context.ts';
 import { KIND } from './kinds.ts';
 
-export const TAGGABLE_KINDS = [KIND.studio, KIND.streamingImage] as const;
+export const TAGGABLE_KINDS = [KIND.studio, KIND.studioComponent, KIND.streamingImage] as const;
 
 type Place = Pick<DomainSettings, 'region' | 'accountId'>;
 

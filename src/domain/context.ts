@@ -15,6 +15,8 @@ export interface DomainSettings {
   /** How long a client token is remembered. */
   readonly tokenMs: number;
   readonly streamingImagesMax: number;
+  readonly studioComponentsMax: number;
+  readonly sharedFileSystemsMax: number;
 }
 
 export interface Services {

@@ -4,10 +4,12 @@ import { eulaHandlers } from './eula.ts';
 import { eulaAcceptanceHandlers } from './eula-acceptance.ts';
 import { streamingImageHandlers } from './streaming-image.ts';
 import { studioHandlers } from './studio.ts';
+import { studioComponentHandlers } from './studio-component.ts';
 import { tagHandlers } from './tag.ts';
 
 export const handlers: Handlers = {
   ...studioHandlers,
+  ...studioComponentHandlers,
   ...streamingImageHandlers,
   ...eulaHandlers,
   ...eulaAcceptanceHandlers,

@@ -3,6 +3,7 @@ import type { Row } from '../store/store.ts';
 
 export const KIND = {
   studio: 'studio',
+  studioComponent: 'studio-component',
   streamingImage: 'streaming-image',
   eula: 'eula',
   eulaAcceptance: 'eula-acceptance',

@@ -46,9 +46,9 @@ export interface Lifecycle<
 
 export interface LifecycleEvent<EventName extends string = string> {
   readonly type: EventName;
-  /** Members of `doc` that change with the event. */
+  /** Members of `doc` that change with the event; undefined takes one away. */
   readonly changes?: Readonly<Record<string, unknown>>;
-  /** Members of `private` that change with the event. */
+  /** Members of `private` that change with the event; undefined takes one away. */
   readonly privateChanges?: Readonly<Record<string, unknown>>;
   /** Status of a failure, or progress; the table's own where absent. */
   readonly statusCode?: string;

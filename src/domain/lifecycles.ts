@@ -2,8 +2,9 @@
 import type { Lifecycle } from './lifecycle.ts';
 import { streamingImageLifecycle } from './streaming-image.ts';
 import { studioLifecycle } from './studio.ts';
+import { studioComponentLifecycle } from './studio-component.ts';
 
-export const lifecycles: readonly Lifecycle[] = [studioLifecycle, streamingImageLifecycle];
+export const lifecycles: readonly Lifecycle[] = [studioLifecycle, studioComponentLifecycle, streamingImageLifecycle];
 
 export function lifecycleOf(kind: string): Lifecycle {
   const lifecycle = lifecycles.find((candidate) => candidate.kind === kind);

@@ -6,7 +6,7 @@
  */
 import { hash } from 'node:crypto';
 import { validationFailed } from '../errors.ts';
-import type { Cursor, Row } from '../store/store.ts';
+import type { Cursor, ListQuery, Row, Store } from '../store/store.ts';
 
 /** Digest of what a token is bound to: 12 characters of base64url. */
 function bindingOf(scope: readonly (string | undefined)[]): string {
@@ -37,6 +37,10 @@ export function inListOrder(found: readonly (Row | undefined)[]): Row[] {
   return found.filter((row) => row !== undefined).sort((a, b) => a.createdAt - b.createdAt || (a.id < b.id ? -1 : 1));
 }
 
+/** Rows that a filtered list looks at for one answer, which may be short or even empty and still have a next. */
+const FILTERED_ROWS_MAX = 1_000;
+const ROWS_PER_LOOK = 100;
+
 /** The same rows answer several lists: images provided for every studio are listed by each. */
 const ANSWERS_PER_PAGE_MAX = 16;
 
@@ -62,20 +66,43 @@ export function pageAnswer(
   let answer = answers.get(key);
   if (!answer) {
     if (answers.size >= ANSWERS_PER_PAGE_MAX) answers.clear();
-    answer = Buffer.from(pageText(member, rows, pageLength, scope));
+    const page = rows.length > pageLength ? rows.slice(0, pageLength) : rows;
+    answer = Buffer.from(pageText(member, page, page === rows ? undefined : page.at(-1), scope));
     answers.set(key, answer);
   }
   return answer;
 }
 
-function pageText(
+/** The answer of a list operation that shows only the rows which pass. */
+export async function filteredPageAnswer(
   member: string,
-  rows: readonly Row[],
+  { store, query, passes }: { store: Store; query: Omit<ListQuery, 'limit'>; passes: (row: Row) => boolean },
   pageLength: number,
   scope: readonly (string | undefined)[],
+): Promise<string> {
+  const page: Row[] = [];
+  let after = query.after;
+  for (let seen = 0; seen < FILTERED_ROWS_MAX; seen += ROWS_PER_LOOK) {
+    const rows = await store.list({ ...query, ...(after && { after }), limit: ROWS_PER_LOOK });
+    for (const row of rows) {
+      if (!passes(row)) continue;
+      if (page.length === pageLength) return pageText(member, page, page.at(-1), scope);
+      page.push(row);
+    }
+    const last = rows.at(-1);
+    if (!last || rows.length < ROWS_PER_LOOK) return pageText(member, page, undefined, scope);
+    after = { createdAt: last.createdAt, id: last.id };
+  }
+  return pageText(member, page, after, scope);
+}
+
+/** @param next what the next page begins behind; undefined on the last. */
+function pageText(
+  member: string,
+  page: readonly Row[],
+  next: Cursor | undefined,
+  scope: readonly (string | undefined)[],
 ): string {
-  const page = rows.length > pageLength ? rows.slice(0, pageLength) : rows;
   const text = `{"${member}":[${page.map(({ doc }) => doc).join(',')}]`;
-  if (page.length === rows.length) return `${text}}`;
-  return `${text},"nextToken":"${encodeToken(page.at(-1)!, scope)}"}`;
+  return next ? `${text},"nextToken":"${encodeToken(next, scope)}"}` : `${text}}`;
 }

@@ -14,6 +14,7 @@ import { AMAZON, KIND, newRow } from './kinds.ts';
 import { apply, defineLifecycle, type LifecycleEvent } from './lifecycle.ts';
 import type { MachineImage } from './machine-image.ts';
 import { decodeToken, pageAnswer } from './page.ts';
+import { requireRoom, roomGuard } from './quota.ts';
 import { requireLiveStudio, requireOpen, requireOpenStudio } from './studio.ts';
 import { requireTags } from './tag-limits.ts';
 
@@ -170,18 +171,6 @@ function encryptionOf(studio: Studio): Pick<StreamingImage, 'encryptionConfigura
   return { encryptionConfiguration: { keyType, keyArn } };
 }
 
-/** @throws ServiceError ServiceQuotaExceededException */
-async function requireQuota(studioId: string, { store, settings }: Services): Promise<void> {
-  const limit = settings.streamingImagesMax;
-  const count = await store.count({ kind: KIND.streamingImage, studioIds: [studioId], stateNot: 'DELETED', limit });
-  if (count < limit) return;
-  throw new ServiceError(
-    'ServiceQuotaExceededException',
-    `Studio ${studioId} has ${limit} streaming images, which is its quota. Delete one, or have the quota raised.`,
-    { code: 'STREAMING_IMAGES_PER_STUDIO', context: { quota: String(limit), resourceId: studioId } },
-  );
-}
-
 /** The first version of an image's row, due at once. Also used for images provided for every studio. */
 export function newStreamingImage(
   image: Pick<
@@ -223,7 +212,14 @@ export const streamingImageHandlers: Pick<
       const { store, settings } = services;
       const tags = requireTags(input.tags ?? {});
       const studio = await requireOpenStudio(store, input.studioId);
-      await requireQuota(studio.id, services);
+      const quota = {
+        kind: KIND.streamingImage,
+        studioId: studio.id,
+        limit: settings.streamingImagesMax,
+        what: 'streaming images',
+        code: 'STREAMING_IMAGES_PER_STUDIO',
+      };
+      await requireRoom(quota, store);
       const source = await store.get(KIND.machineImage, input.ec2ImageId);
       // A machine image that is missing is found out by the worker, as the vendor did: the create itself succeeds.
       const machineImage = source && (JSON.parse(source.doc) as MachineImage);
@@ -242,13 +238,7 @@ export const streamingImageHandlers: Pick<
       );
       return answerWith(row, [
         { op: 'require', kind: KIND.studio, id: studio.id, state: studio.state },
-        {
-          op: 'fewer',
-          kind: KIND.streamingImage,
-          studioId: studio.id,
-          stateNot: 'DELETED',
-          limit: settings.streamingImagesMax,
-        },
+        roomGuard(quota),
         { op: 'insert', row },
       ]);
     },

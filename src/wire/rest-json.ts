@@ -92,10 +92,17 @@ function readQuery(members: Members, query: string, input: Input, violations: Vi
     } else if (Object.hasOwn(values, name)) {
       violations.add(`/${name}`, 'Member must be given once');
     } else {
-      values[name] = value;
+      values[name] = member.shape.kind === 'integer' ? readInteger(value, `/${name}`, violations) : value;
     }
   }
   readMembers(members, values, '', input, violations);
+}
+
+/** The number that a text stands for; null, and a violation, when it stands for none. */
+function readInteger(text: string, path: string, violations: Violations): number | null {
+  if (/^-?\d{1,15}$/.test(text)) return Number(text);
+  violations.add(path, 'Member must be an integer of at most 15 digits');
+  return null;
 }
 
 /** An empty body is an empty object: old SDKs send none, and the vendor's service made them unusable by refusing it. */

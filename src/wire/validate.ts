@@ -3,7 +3,16 @@
  * language. Unknown members are ignored, null is the same as absent, and no value is ever repeated in a message: it may
  * be confidential.
  */
-import type { ListShape, MapShape, Member, Members, Shape, StringShape } from '../contract/shape.ts';
+import type {
+  IntegerShape,
+  ListShape,
+  MapShape,
+  Member,
+  Members,
+  Shape,
+  StringShape,
+  UnionShape,
+} from '../contract/shape.ts';
 import { type ServiceError, validationFailed } from '../errors.ts';
 
 /** Violations that one answer names; a body can hold thousands. */
@@ -55,7 +64,7 @@ export function readMembers(
   }
 }
 
-/** Reads one value into `target[name]`; null is the same as absent. */
+/** Reads one value into `target[name]`; null is the same as absent, and so is a union with nothing in it. */
 export function readMember(
   name: string,
   member: Member,
@@ -64,14 +73,23 @@ export function readMember(
   target: Record<string, unknown>,
   violations: Violations,
 ): void {
-  if (value !== undefined && value !== null) target[name] = read(member.shape, value, `${path}/${name}`, violations);
+  if (!isAbsent(member.shape, value)) target[name] = read(member.shape, value, `${path}/${name}`, violations);
   else if (member.required) violations.add(`${path}/${name}`, 'Member must not be null');
+}
+
+/** Some clients send an empty union for one that they were not given. */
+function isAbsent(shape: Shape, value: unknown): boolean {
+  if (value === undefined || value === null) return true;
+  if (shape.kind !== 'union' || typeof value !== 'object' || Array.isArray(value)) return false;
+  return Object.values(value).every((member) => member === null);
 }
 
 function read(shape: Shape, value: unknown, path: string, violations: Violations): unknown {
   switch (shape.kind) {
     case 'string':
       return readString(shape, value, path, violations);
+    case 'integer':
+      return readInteger(shape, value, path, violations);
     case 'list':
       return readList(shape, value, path, violations);
     case 'map':
@@ -81,6 +99,8 @@ function read(shape: Shape, value: unknown, path: string, violations: Violations
       readMembers(shape.members, requireObject(value, path), path, target, violations);
       return target;
     }
+    case 'union':
+      return readUnion(shape, value, path, violations);
     case 'timestamp':
       throw new Error('no input of this API is a timestamp');
   }
@@ -96,6 +116,13 @@ function readString(shape: StringShape, value: unknown, path: string, violations
     violations.add(path, `Member must satisfy enum value set: [${shape.values.join(', ')}]`);
   }
   return value;
+}
+
+function readInteger({ min, max }: IntegerShape, value: unknown, path: string, violations: Violations): number {
+  if (!Number.isInteger(value)) throw unreadableBody(`Value at '${path}' must be an integer.`);
+  const number = value as number;
+  if (number < min || number > max) violations.add(path, `Member must be between ${min} and ${max}, inclusive`);
+  return number;
 }
 
 function readList(shape: ListShape, value: unknown, path: string, violations: Violations): unknown[] {
@@ -115,6 +142,16 @@ function readMap(shape: MapShape, value: unknown, path: string, violations: Viol
   const target: Record<string, unknown> = Object.create(null);
   for (const key of Object.keys(source).sort()) {
     readMember(key, { shape: shape.value, required: true }, source[key], path, target, violations);
+  }
+  return target;
+}
+
+/** A member that the contract does not know is no choice: what it holds would be lost without a word. */
+function readUnion(shape: UnionShape, value: unknown, path: string, violations: Violations): Record<string, unknown> {
+  const target: Record<string, unknown> = {};
+  readMembers(shape.members, requireObject(value, path), path, target, violations);
+  if (Object.keys(target).length !== 1) {
+    violations.add(path, `Member must have exactly one of: [${Object.keys(shape.members).join(', ')}]`);
   }
   return target;
 }

@@ -40,8 +40,8 @@ export function studioJobs({ store, keys }: { readonly store: Store; readonly ke
 }
 
 async function settleCreate(row: Row, keys: Keys): Promise<LifecycleEvent> {
-  const { keyArn } = (JSON.parse(row.doc) as Studio).studioEncryptionConfiguration ?? {};
-  if (keyArn === undefined || (await keys.describe(keyArn))) return { type: 'created' };
+  const keyArn = await missingKey(row, keys);
+  if (keyArn === undefined) return { type: 'created' };
   return {
     type: 'createFailed',
     statusCode: 'ENCRYPTION_KEY_NOT_FOUND',
@@ -50,15 +50,26 @@ async function settleCreate(row: Row, keys: Keys): Promise<LifecycleEvent> {
   };
 }
 
+/** The ARN of the studio's own key, when it has one and there is no such key (any more). */
+export async function missingKey(studio: Row, keys: Keys): Promise<string | undefined> {
+  const { keyArn } = (JSON.parse(studio.doc) as Studio).studioEncryptionConfiguration ?? {};
+  return keyArn === undefined || (await keys.describe(keyArn)) ? undefined : keyArn;
+}
+
+/** What lives in a studio, in the order in which a delete that it blocks names it. */
+const TENANTS = [
+  { kind: KIND.studioComponent, statusCode: 'STUDIO_WITH_STUDIO_COMPONENTS_NOT_DELETED', what: 'studio components' },
+  { kind: KIND.streamingImage, statusCode: 'STUDIO_WITH_STREAMING_IMAGES_NOT_DELETED', what: 'streaming images' },
+];
+
 /** What lives in a studio blocks its deletion; tombstones and images provided for every studio do not. */
 async function settleDelete(row: Row, store: Store): Promise<LifecycleEvent> {
-  const images = await store.count({ kind: KIND.streamingImage, studioIds: [row.id], stateNot: 'DELETED', limit: 1 });
-  if (images === 0) return { type: 'deleted', releaseName: true };
-  return {
-    type: 'deleteFailed',
-    statusCode: 'STUDIO_WITH_STREAMING_IMAGES_NOT_DELETED',
-    statusMessage: 'The studio still has streaming images. Delete them first.',
-  };
+  for (const { kind, statusCode, what } of TENANTS) {
+    if ((await store.count({ kind, studioIds: [row.id], stateNot: 'DELETED', limit: 1 })) === 0) continue;
+    const statusMessage = `The studio still has ${what}. Delete them first.`;
+    return { type: 'deleteFailed', statusCode, statusMessage };
+  }
+  return { type: 'deleted', releaseName: true };
 }
 
 async function deleteAcceptances(studioId: string, store: Store): Promise<void> {

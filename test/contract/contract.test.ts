@@ -12,6 +12,7 @@ import * as nimble from '@aws-sdk/client-nimble';
 import { type Input, type OperationName, operations } from '../../src/contract/index.ts';
 import { MODELLED_ERRORS, type Operation } from '../../src/contract/operation.ts';
 import type { Shape, Static } from '../../src/contract/shape.ts';
+import { studioComponentConfiguration } from '../../src/contract/studio-component.ts';
 import { ERROR_STATUS, type ErrorName, ServiceError } from '../../src/errors.ts';
 import { errorBody, readInput } from '../../src/wire/rest-json.ts';
 import { createRouter } from '../../src/wire/router.ts';
@@ -122,6 +123,16 @@ describe('what the client sends is read back exactly', () => {
   }
 });
 
+test('of a union, every member is read back', async () => {
+  const operation = operations.find(({ name }) => name === 'CreateStudioComponent')!;
+  for (const [name, { shape }] of Object.entries(studioComponentConfiguration.members)) {
+    answer = plainAnswer(operation);
+    const input = { ...sampleInput(operation), configuration: { [name]: sampleOf(shape) } };
+    await send(operation, input);
+    assert.deepEqual(readBack(captured), { name: operation.name, input });
+  }
+});
+
 /** As the client hands it on: times are dates. */
 function asDelivered(shape: Shape, value: unknown): unknown {
   switch (shape.kind) {
@@ -130,6 +141,7 @@ function asDelivered(shape: Shape, value: unknown): unknown {
     case 'list':
       return (value as unknown[]).map((entry) => asDelivered(shape.member, entry));
     case 'structure':
+    case 'union':
       return Object.fromEntries(
         Object.entries(value as object).map(([name, entry]) => [name, asDelivered(shape.members[name]!.shape, entry)]),
       );
@@ -196,19 +208,20 @@ describe('an error arrives as the class of its name', () => {
 });
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Types: member for member and value for value the same, at every depth. Checked by the compiler.
+// Types: member for member and value for value the same, at every depth. Checked by the compiler. To the client a
+// union is a structure with optional members, so the members of its alternatives are looked at together.
 
-/** Strings, times and enumerations as what they are on the wire; of everything else the names of the members. */
-type OnWire<T> = T extends string
+/** Strings, numbers, times and enumerations as what they are on the wire; of everything else the names of the members. */
+type OnWire<T> = [T] extends [string | number]
   ? T
-  : T extends Date
+  : [T] extends [Date]
     ? string
-    : T extends readonly (infer E)[]
+    : [T] extends [readonly (infer E)[]]
       ? [OnWire<E>]
-      : T extends object
+      : [T] extends [object]
         ? string extends keyof T
           ? 'map'
-          : { [K in keyof T]-?: OnWire<NonNullable<T[K]>> }
+          : { [K in keyof T & string]: OnWire<NonNullable<T[K]>> }
         : never;
 
 type Same<A, B> = [A] extends [B] ? ([B] extends [A] ? true : false) : false;

@@ -11,7 +11,7 @@ import type { Store, Write } from '../../src/store/store.ts';
 import { createWorld, SETTINGS, type World } from '../support/domain.ts';
 import { intercepted } from '../support/intercept.ts';
 import { refused } from '../support/refused.ts';
-import { arnOfImage, putEula, putImage, putState } from '../support/rows.ts';
+import { arnOfImage, putComponent, putEula, putImage, putState } from '../support/rows.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 
 const ROLES = { adminRoleArn: 'a', userRoleArn: 'u', displayName: 'd' };
@@ -77,6 +77,28 @@ test('creates of two processes at once keep the quota too', async (t) => {
   );
   assert.equal(succeeded(outcomes), SETTINGS.streamingImagesMax);
   assert.equal(await other.count({ kind: KIND.streamingImage, limit: 100 }), SETTINGS.streamingImagesMax);
+});
+
+test('creates and updates of two processes at once keep the quotas of components too', async (t) => {
+  const { world, other } = worldBesideAnother(t);
+  const studioId = await world.makeStudio();
+  const beside = createWorld({ store: other, seed: 'beside' });
+  const changing = [await putComponent(world, studioId), await putComponent(world, studioId)];
+  const quotas = { SHARED_FILE_SYSTEM: SETTINGS.sharedFileSystemsMax, ACTIVE_DIRECTORY: 1 };
+  for (const [type, quota] of Object.entries(quotas)) {
+    const creates = Array.from({ length: 16 }, (_, index) =>
+      (index % 2 ? world : beside).call('CreateStudioComponent', { studioId, name: 'n', type }),
+    );
+    const updates = changing.map((studioComponentId, index) =>
+      (index % 2 ? world : beside).call('UpdateStudioComponent', { studioId, studioComponentId, type }),
+    );
+    await Promise.allSettled([...creates, ...updates]);
+    await world.settle();
+    const rows = await other.list({ kind: KIND.studioComponent, studioIds: [studioId], limit: 100 });
+    const live = rows.filter(({ state, doc }) => state !== 'CREATE_FAILED' && JSON.parse(doc).type === type);
+    assert.equal(live.length, quota, type);
+    assert.equal(new Set(live.map(({ uniqueName }) => uniqueName)).size, quota);
+  }
 });
 
 test('of creates of studios with one name, one wins', async (t) => {
@@ -174,6 +196,7 @@ test('of an update and a delete at once, either the delete comes second or the u
 for (const state of ['DELETE_IN_PROGRESS', 'DELETED'] as const) {
   for (const [name, kind] of [
     ['CreateStreamingImage', KIND.streamingImage],
+    ['CreateStudioComponent', KIND.studioComponent],
     ['AcceptEulas', KIND.eulaAcceptance],
   ] as const) {
     test(`${name}: a studio that becomes ${state} between decision and write gets nothing new`, async (t) => {
@@ -184,7 +207,7 @@ for (const state of ['DELETE_IN_PROGRESS', 'DELETED'] as const) {
         hooks.beforeWrite = async () => undefined;
         await putState(world, KIND.studio, studioId, state);
       };
-      const call = world.call(name, { studioId, name: 'n', ec2ImageId: 'ami-1', eulaIds });
+      const call = world.call(name, { studioId, name: 'n', ec2ImageId: 'ami-1', type: 'CUSTOM', eulaIds });
       await refused(call, state === 'DELETED' ? 'ResourceNotFoundException' : 'ConflictException');
       assert.equal(await world.store.count({ kind, limit: 1 }), 0);
     });

@@ -8,7 +8,7 @@ import { type OperationName, operations } from '../../src/contract/index.ts';
 import { KIND } from '../../src/domain/kinds.ts';
 import { createWorld, type SETTINGS, type World } from '../support/domain.ts';
 import { refused, statusOf } from '../support/refused.ts';
-import { putEula, putImage, putState } from '../support/rows.ts';
+import { putComponent, putEula, putImage, putState } from '../support/rows.ts';
 
 const CREATE_STUDIO = { adminRoleArn: 'a', userRoleArn: 'u', displayName: 'd', studioName: 'alpha' };
 const HOUR_MS = 3_600_000;
@@ -23,6 +23,11 @@ interface Scenario {
 const imageIn = async (world: World) => {
   const studioId = await world.makeStudio();
   return { studioId, streamingImageId: await putImage(world, studioId) };
+};
+
+const componentIn = async (world: World) => {
+  const studioId = await world.makeStudio();
+  return { studioId, studioComponentId: await putComponent(world, studioId) };
 };
 
 const SCENARIOS: Partial<Record<OperationName, Scenario>> = {
@@ -57,6 +62,22 @@ const SCENARIOS: Partial<Record<OperationName, Scenario>> = {
     again: 404,
     prepare: async (world) => ({ input: await imageIn(world), other: {} }),
   },
+  CreateStudioComponent: {
+    again: 200,
+    prepare: async (world) => {
+      const farm = { computeFarmConfiguration: { endpoint: 'farm', activeDirectoryUser: 'user' } };
+      const input = { studioId: await world.makeStudio(), name: 'n', type: 'COMPUTE_FARM', configuration: farm };
+      return { input, other: { configuration: { computeFarmConfiguration: { endpoint: 'farm' } } } };
+    },
+  },
+  UpdateStudioComponent: {
+    again: 200,
+    prepare: async (world) => ({ input: { ...(await componentIn(world)), name: 'new' }, other: { type: 'CUSTOM' } }),
+  },
+  DeleteStudioComponent: {
+    again: 404,
+    prepare: async (world) => ({ input: await componentIn(world), other: {} }),
+  },
   AcceptEulas: {
     again: 200,
     prepare: async (world) => {
@@ -69,7 +90,9 @@ const SCENARIOS: Partial<Record<OperationName, Scenario>> = {
 /** Every row of every kind that a call could have touched. */
 async function everything(world: World): Promise<string> {
   const rows = await Promise.all(
-    [KIND.studio, KIND.streamingImage, KIND.eulaAcceptance].map((kind) => world.store.list({ kind, limit: 1_000 })),
+    [KIND.studio, KIND.studioComponent, KIND.streamingImage, KIND.eulaAcceptance].map((kind) =>
+      world.store.list({ kind, limit: 1_000 }),
+    ),
   );
   return JSON.stringify(rows);
 }
@@ -105,9 +128,8 @@ for (const [name, { again }] of Object.entries(SCENARIOS) as [OperationName, Sce
     const answer = (await call()) as Record<string, { state?: string }>;
     assert.deepEqual(Object.keys(answer), [member]);
     if (member === 'studio') assert.equal(answer.studio!.state, name === 'DeleteStudio' ? 'DELETED' : 'READY');
-    if (member === 'streamingImage') {
-      const deleted = name === 'DeleteStreamingImage';
-      assert.equal(answer.streamingImage!.state, deleted ? 'DELETED' : 'READY');
+    if (member === 'streamingImage' || member === 'studioComponent') {
+      assert.equal(answer[member]!.state, name.startsWith('Delete') ? 'DELETED' : 'READY');
     }
     if (member === 'eulaAcceptances') assert.deepEqual(answer, await world.call('ListEulaAcceptances', input));
     await world.settle();
@@ -249,17 +271,15 @@ test('of two calls at once with one token and different parameters, one is refus
 
 for (const [name, member] of [
   ['CreateStreamingImage', 'streamingImage'],
+  ['CreateStudioComponent', 'studioComponent'],
   ['CreateStudio', 'studio'],
 ] as const) {
   test(`${name}: a replay for what was made and has been purged since is 404, and makes nothing`, async () => {
     const { world, input, call } = await prepared(name, { tombstoneMs: 60_000, tokenMs: 24 * HOUR_MS });
     const made = ((await call()) as Record<string, Record<string, string>>)[member]!;
     await world.settle();
-    const [deletion, id] =
-      name === 'CreateStudio'
-        ? (['DeleteStudio', 'studioId'] as const)
-        : (['DeleteStreamingImage', 'streamingImageId'] as const);
-    await world.call(deletion, { ...input, [id]: made[id] });
+    const id = `${member}Id`;
+    await world.call(name.replace('Create', 'Delete') as OperationName, { ...input, [id]: made[id] });
     await world.settle();
     world.clock.advance(60_000);
     await world.settle();

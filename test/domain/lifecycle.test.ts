@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { streamingImageState, streamingImageStatusCode } from '../../src/contract/streaming-image.ts';
 import { studioState, studioStatusCode } from '../../src/contract/studio.ts';
+import { studioComponentState, studioComponentStatusCode } from '../../src/contract/studio-component.ts';
 import { newRow } from '../../src/domain/kinds.ts';
 import { apply, type Lifecycle } from '../../src/domain/lifecycle.ts';
 import { lifecycles } from '../../src/domain/lifecycles.ts';
@@ -14,6 +15,7 @@ const at = { now: NOW, tombstoneMs: TOMBSTONE_MS };
 
 const contracts: Record<string, { states: readonly string[]; codes: readonly string[] }> = {
   studio: { states: studioState.values!, codes: studioStatusCode.values! },
+  'studio-component': { states: studioComponentState.values!, codes: studioComponentStatusCode.values! },
   'streaming-image': { states: streamingImageState.values!, codes: streamingImageStatusCode.values! },
 };
 
@@ -80,11 +82,19 @@ for (const lifecycle of lifecycles) {
   });
 
   test(`${lifecycle.kind}: a state that works never waits for a caller, one at rest never for a worker`, () => {
-    for (const [state, { on, work, neverEntered }] of Object.entries(lifecycle.states)) {
+    for (const [state, { on, work, workAfter, neverEntered }] of Object.entries(lifecycle.states)) {
       if (neverEntered) continue;
+      const atRest = work === undefined || workAfter !== undefined;
       for (const event of Object.keys(on)) {
-        assert.equal(lifecycle.requests.includes(event), work === undefined, `${event} in ${state}`);
+        assert.equal(lifecycle.requests.includes(event), atRest, `${event} in ${state}`);
       }
+    }
+  });
+
+  test(`${lifecycle.kind}: only what is deleted or never came to be goes by itself`, () => {
+    for (const [state, { work, workAfter }] of Object.entries(lifecycle.states)) {
+      assert.equal(work === 'purge', workAfter === 'tombstone', state);
+      if (work === 'purge') assert.ok(['DELETED', 'CREATE_FAILED'].includes(state), state);
     }
   });
 }

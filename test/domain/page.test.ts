@@ -1,19 +1,20 @@
 /**
- * Pages of every list: a hundred entries each, in the order of creation with ties by id, none missing and none twice;
+ * Pages of every list: a hundred entries each, or fifty components, in the order of creation with ties by id, none missing and none twice;
  * and tokens that only continue the very list that returned them.
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { OperationName } from '../../src/contract/index.ts';
+import { type OperationName, operations } from '../../src/contract/index.ts';
 import { KIND, newRow } from '../../src/domain/kinds.ts';
 import { decodeToken, encodeToken } from '../../src/domain/page.ts';
 import { assertConforms } from '../support/conforms.ts';
 import { createWorld, type World } from '../support/domain.ts';
 import { refused } from '../support/refused.ts';
-import { putAcceptance, putAmazonImage, putEula, putImage } from '../support/rows.ts';
+import { putAcceptance, putAmazonImage, putComponent, putEula, putImage } from '../support/rows.ts';
 
 interface List {
   readonly name: OperationName;
+  readonly filtered?: boolean;
   readonly member: string;
   readonly id: string;
   /** Puts `count` entries there and returns the list's input. */
@@ -53,6 +54,31 @@ const LISTS: List[] = [
     },
   },
   {
+    name: 'ListStudioComponents',
+    member: 'studioComponents',
+    id: 'studioComponentId',
+    fill: async (world, count) => {
+      const studioId = await world.makeStudio();
+      await repeated(count, () => putComponent(world, studioId));
+      return { studioId };
+    },
+  },
+  {
+    name: 'ListStudioComponents',
+    filtered: true,
+    member: 'studioComponents',
+    id: 'studioComponentId',
+    fill: async (world, count) => {
+      const studioId = await world.makeStudio();
+      await repeated(count, async (index) => {
+        await putComponent(world, studioId, { type: 'COMPUTE_FARM' });
+        await repeated(index % 3, () => putComponent(world, studioId, { state: 'DELETED', type: 'COMPUTE_FARM' }));
+        await repeated(index % 2, () => putComponent(world, studioId, { type: 'CUSTOM' }));
+      });
+      return { studioId, states: ['READY'], types: ['COMPUTE_FARM'] };
+    },
+  },
+  {
     name: 'ListEulas',
     member: 'eulas',
     id: 'eulaId',
@@ -87,29 +113,35 @@ async function readPages(world: World, { name, member, id }: List, input: object
   return pages;
 }
 
+const pageLengthOf = ({ name }: List) =>
+  operations.find((candidate) => candidate.name === name)!.pagination!.pageLength;
+
 for (const list of LISTS) {
-  test(`${list.name}: entries made in the same moment are ordered by id, and none is missing or there twice`, async () => {
+  const what = `${list.name}${list.filtered ? ', filtered' : ''}`;
+  const full = pageLengthOf(list);
+
+  test(`${what}: entries made in the same moment are ordered by id, and none is missing or there twice`, async () => {
     const world = createWorld();
-    const input = await list.fill(world, 250);
+    const input = await list.fill(world, 2 * full + 50);
     const pages = await readPages(world, list, input);
     assert.deepEqual(
       pages.map(({ length }) => length),
-      [100, 100, 50],
+      [full, full, 50],
     );
     const ids = pages.flat();
-    assert.equal(new Set(ids).size, 250);
+    assert.equal(new Set(ids).size, 2 * full + 50);
     assert.deepEqual(
       ids,
       [...ids].sort((a, b) => (a < b ? -1 : 1)),
     );
   });
 
-  test(`${list.name}: exactly one full page has no next; one entry more has, with that entry`, async () => {
+  test(`${what}: exactly one full page has no next; one entry more has, with that entry`, async () => {
     for (const [count, lengths] of [
       [0, [0]],
-      [100, [100]],
-      [101, [100, 1]],
-      [200, [100, 100]],
+      [full, [full]],
+      [full + 1, [full, 1]],
+      [2 * full, [full, full]],
     ] as const) {
       const world = createWorld();
       const pages = await readPages(world, list, await list.fill(world, count));
@@ -120,7 +152,7 @@ for (const list of LISTS) {
     }
   });
 
-  test(`${list.name}: a token that is malformed, of another list or of another account is a ValidationException`, async () => {
+  test(`${what}: a token that is malformed, of another list or of another account is a ValidationException`, async () => {
     const world = createWorld();
     const input = await list.fill(world, 101);
     const { nextToken } = (await world.call(list.name, input)) as unknown as { nextToken: string };
@@ -152,22 +184,62 @@ for (const list of LISTS) {
     }
   });
 
-  test(`${list.name}: an empty token begins at the beginning`, async () => {
+  test(`${what}: an empty token begins at the beginning`, async () => {
     const world = createWorld();
     const input = await list.fill(world, 3);
     assert.deepEqual(await world.call(list.name, { ...input, nextToken: '' }), await world.call(list.name, input));
   });
 }
 
+test('a caller may ask for shorter pages of components, from one list to the next, but for no longer ones', async () => {
+  const world = createWorld();
+  const studioId = await world.makeStudio();
+  const ids: string[] = [];
+  await repeated(60, async () => {
+    world.clock.advance(1_000);
+    ids.push(await putComponent(world, studioId));
+  });
+  for (const filter of [{}, { types: ['CUSTOM'] }]) {
+    const lengths: number[] = [];
+    const found: string[] = [];
+    let nextToken: string | undefined;
+    for (const maxResults of [1, 7, 100, 49, 50]) {
+      const input = { studioId, ...filter, maxResults, ...(nextToken && { nextToken }) };
+      const answer = (await world.call('ListStudioComponents', input)) as unknown as Page;
+      lengths.push(answer.studioComponents!.length);
+      found.push(...answer.studioComponents!.map(({ studioComponentId }) => studioComponentId!));
+      nextToken = answer.nextToken;
+      if (!nextToken) break;
+    }
+    assert.deepEqual(lengths, [1, 7, 50, 2]);
+    assert.deepEqual(found, ids);
+  }
+});
+
+test('a filter that lets little through looks at a bounded number of rows, and finds all in the end', async () => {
+  const world = createWorld();
+  const studioId = await world.makeStudio();
+  const wanted: string[] = [];
+  await repeated(2_300, async (index) => {
+    world.clock.advance(1);
+    const type = index % 1_100 === 1_050 ? 'COMPUTE_FARM' : 'CUSTOM';
+    const id = await putComponent(world, studioId, { type });
+    if (type === 'COMPUTE_FARM') wanted.push(id);
+  });
+  const components = LISTS.find(({ name }) => name === 'ListStudioComponents')!;
+  const pages = await readPages(world, components, { studioId, types: ['COMPUTE_FARM'] });
+  assert.deepEqual(pages, [[], [wanted[0]], [wanted[1]]]);
+});
+
 test('a token of one list continues no other', async () => {
   const world = createWorld();
-  const inputs = new Map<OperationName, object>();
-  for (const list of LISTS) inputs.set(list.name, await list.fill(world, 101));
+  const inputs = new Map<List, object>();
+  for (const list of LISTS) inputs.set(list, await list.fill(world, 101));
   for (const list of LISTS) {
-    const { nextToken } = (await world.call(list.name, inputs.get(list.name)!)) as unknown as { nextToken: string };
+    const { nextToken } = (await world.call(list.name, inputs.get(list)!)) as unknown as { nextToken: string };
     for (const other of LISTS) {
       if (other === list) continue;
-      const call = world.call(other.name, { ...inputs.get(other.name), nextToken });
+      const call = world.call(other.name, { ...inputs.get(other), nextToken });
       await refused(call, 'ValidationException', 'INVALID_NEXT_TOKEN');
     }
   }
@@ -200,6 +272,32 @@ test("a token continues only its own studio's list, with its own filter", async 
   }
   await list(here, undefined, unfiltered);
   await list(here, here, filtered);
+});
+
+test('a token continues a list of components with the same states and types, whatever their order', async () => {
+  const world = createWorld();
+  const studioId = await world.makeStudio();
+  await repeated(51, () => putComponent(world, studioId));
+  const list = async (filters: object, nextToken?: string) =>
+    (await world.call('ListStudioComponents', {
+      studioId,
+      ...filters,
+      ...(nextToken && { nextToken }),
+    })) as unknown as {
+      nextToken: string;
+    };
+  const filters = { states: ['READY', 'DELETED'], types: ['CUSTOM', 'COMPUTE_FARM'] };
+  const { nextToken } = await list(filters);
+  await list({ states: ['DELETED', 'READY', 'READY'], types: ['COMPUTE_FARM', 'CUSTOM'] }, nextToken);
+  for (const other of [
+    {},
+    { ...filters, states: ['READY'] },
+    { ...filters, types: ['CUSTOM'] },
+    { states: filters.states },
+    { types: filters.types },
+  ]) {
+    await refused(list(other, nextToken), 'ValidationException', 'INVALID_NEXT_TOKEN');
+  }
 });
 
 test("Amazon's and a studio's own images are merged across pages in the order of creation", async () => {

@@ -10,7 +10,7 @@ import { KIND } from '../../src/domain/kinds.ts';
 import { assertConforms } from '../support/conforms.ts';
 import { createWorld, type World } from '../support/domain.ts';
 import { refused, statusOf } from '../support/refused.ts';
-import { arnOfStudio, putAmazonImage, putImage, putState } from '../support/rows.ts';
+import { arnOfStudio, putAmazonImage, putComponent, putImage, putState } from '../support/rows.ts';
 
 const KEY = 'arn:aws:kms:us-west-2:123456789012:key/1';
 const ROLES = {
@@ -270,6 +270,36 @@ test('every image that is not DELETED keeps its studio; tombstones and what Amaz
     const expected = state === 'DELETED' ? 'DELETED' : 'DELETE_FAILED';
     assert.equal((await getStudio(world, studioId)).state, expected, `with an image in ${state}`);
   }
+});
+
+test('every component that is not DELETED keeps its studio, and is named before its images', async () => {
+  const world = createWorld();
+  for (const state of ['CREATE_FAILED', 'READY', 'UPDATE_FAILED', 'DELETE_FAILED', 'DELETED'] as const) {
+    const studioId = await world.makeStudio();
+    await putImage(world, studioId);
+    await putComponent(world, studioId, { state });
+    await world.call('DeleteStudio', { studioId });
+    await world.settle();
+    const { state: left, statusCode, statusMessage } = await getStudio(world, studioId);
+    const what = state === 'DELETED' ? 'STREAMING_IMAGES' : 'STUDIO_COMPONENTS';
+    assert.deepEqual([left, statusCode], ['DELETE_FAILED', `STUDIO_WITH_${what}_NOT_DELETED`], state);
+    assert.match(statusMessage!, state === 'DELETED' ? /streaming images/ : /studio components/);
+  }
+});
+
+test('a studio with components can be emptied of them, and then is deleted', async () => {
+  const world = createWorld();
+  const studioId = await world.makeStudio();
+  const studioComponentId = await putComponent(world, studioId);
+  const remove = async () => {
+    await world.call('DeleteStudio', { studioId });
+    await world.settle();
+    return (await getStudio(world, studioId)).state;
+  };
+  assert.equal(await remove(), 'DELETE_FAILED');
+  await world.call('DeleteStudioComponent', { studioId, studioComponentId });
+  await world.settle();
+  assert.equal(await remove(), 'DELETED');
 });
 
 test('a studio whose delete failed can be used on as before', async () => {

@@ -6,7 +6,15 @@ import { KIND } from '../../src/domain/kinds.ts';
 import { assertConforms } from '../support/conforms.ts';
 import { createWorld, type World } from '../support/domain.ts';
 import { refused } from '../support/refused.ts';
-import { arnOfImage, arnOfStudio, putAmazonImage, putImage, putState } from '../support/rows.ts';
+import {
+  arnOfComponent,
+  arnOfImage,
+  arnOfStudio,
+  putAmazonImage,
+  putComponent,
+  putImage,
+  putState,
+} from '../support/rows.ts';
 
 type Tags = Record<string, string>;
 
@@ -133,6 +141,8 @@ test('a well-formed ARN of what is not here is 404 with the ARN', async () => {
     `arn:aws:nimble:us-west-2:999999999999:streaming-image/${id}`,
     `arn:aws:nimble:us-west-2:123456789012:studio/${id}`,
     `arn:aws:nimble:us-west-2:123456789012:streaming-image/${studioId}`,
+    arnOfComponent(id),
+    arnOfImage(await putComponent(world, studioId)),
     `arn:aws:nimble:us-west-2:123456789012:launch-profile/${id}`,
     `arn:aws:nimble:us-west-2:123456789012:eula/${id}`,
     `arn:aws:nimble:us-west-2:123456789012:access-key/AKIATEST`,
@@ -148,9 +158,11 @@ test('a well-formed ARN of what is not here is 404 with the ARN', async () => {
 test('tombstones have no tags: their ARN is 404', async () => {
   const world = createWorld();
   const studioId = await world.makeStudio();
-  const image = arnOfImage(await putImage(world, studioId, { state: 'DELETED', tags: { a: '1' } }));
+  const dead = { state: 'DELETED', tags: { a: '1' } } as const;
+  const image = arnOfImage(await putImage(world, studioId, dead));
+  const component = arnOfComponent(await putComponent(world, studioId, dead));
   await putState(world, KIND.studio, studioId, 'DELETED');
-  for (const arn of [image, arnOfStudio(studioId)]) {
+  for (const arn of [image, component, arnOfStudio(studioId)]) {
     for (const [name, input] of everyCall(arn)) {
       await refused(world.call(name, input), 'ResourceNotFoundException', 'RESOURCE_NOT_FOUND', { resourceId: arn });
     }
@@ -178,6 +190,7 @@ for (const [what, tags] of REFUSED_TAGS) {
     const calls: [OperationName, object][] = [
       ['TagResource', { resourceArn, tags: { fine: 'v', ...tags } }],
       ['CreateStreamingImage', { studioId, name: 'n', ec2ImageId: 'ami-1', tags }],
+      ['CreateStudioComponent', { studioId, name: 'n', type: 'CUSTOM', tags }],
       ['CreateStudio', { ...roles, tags }],
     ];
     for (const [name, input] of calls) await refused(world.call(name, input), 'ValidationException', 'INVALID_TAGS');
@@ -243,6 +256,31 @@ test('tag keys and values come back byte for byte', async () => {
   assert.deepEqual(await tagsOf(world, resourceArn), tags);
   await world.call('UntagResource', { resourceArn, tagKeys: texts.slice(1) });
   assert.deepEqual(await tagsOf(world, resourceArn), { '🎬': '🎬' });
+});
+
+test('tags of a component are what Get shows, change nothing else of it, and stay through an update', async () => {
+  const world = createWorld();
+  const studioId = await world.makeStudio();
+  const studioComponentId = await putComponent(world, studioId, { tags: { kept: '1', gone: '1' } });
+  const resourceArn = arnOfComponent(studioComponentId);
+  const get = async () => {
+    const answer = await world.call<{ studioComponent: Record<string, unknown> }>('GetStudioComponent', {
+      studioId,
+      studioComponentId,
+    });
+    return answer.studioComponent;
+  };
+  const before = await get();
+  world.clock.advance(7_000);
+  await world.call('TagResource', { resourceArn, tags: { added: '2' } });
+  await world.call('UntagResource', { resourceArn, tagKeys: ['gone'] });
+  const tags = { kept: '1', added: '2' };
+  assert.deepEqual(await get(), { ...before, tags, updatedAt: '2026-01-01T00:00:07Z' });
+  assert.deepEqual(await tagsOf(world, resourceArn), tags);
+  await world.call('UpdateStudioComponent', { studioId, studioComponentId, name: 'new' });
+  await refused(world.call('TagResource', { resourceArn, tags }), 'ConflictException', 'OPERATION_IN_PROGRESS');
+  await world.settle();
+  assert.deepEqual((await get()).tags, tags);
 });
 
 test('tags of a studio count as a change of it, those of an image show no time', async () => {

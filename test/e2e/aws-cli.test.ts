@@ -73,6 +73,10 @@ interface Image {
   readonly tags: Record<string, string>;
 }
 
+interface ComponentAnswer {
+  readonly studioComponent: { readonly studioComponentId: string; readonly configuration: unknown };
+}
+
 interface ImageAnswer {
   readonly streamingImage: Image;
 }
@@ -124,6 +128,28 @@ describe("Debian's AWS CLI", { concurrency: true }, () => {
     const deleting = await answer<ImageAnswer>('delete-streaming-image', ...place);
     assert.equal(deleting.streamingImage.state, 'DELETE_IN_PROGRESS');
     assert.equal(await answer('wait', 'streaming-image-deleted', ...place), undefined);
+  });
+
+  it('creates, reads, updates and deletes a studio component', async () => {
+    const studioId = await readyStudio(client, 'connected');
+    const configuration = 'sharedFileSystemConfiguration={endpoint=files.example.org,linuxMountPoint=/mnt/show}';
+    const words = ['--name', 'Files', '--type', 'SHARED_FILE_SYSTEM', '--configuration', configuration];
+    const parameters = ['--script-parameters', 'key=SHOW,value=alpha', '--tags', 'show=alpha'];
+    const studio = ['--studio-id', studioId];
+    const created = await answer<ComponentAnswer>('create-studio-component', ...studio, ...words, ...parameters);
+    const place = [...studio, '--studio-component-id', created.studioComponent.studioComponentId];
+    await answer('wait', 'studio-component-ready', ...place);
+    await answer('update-studio-component', ...place, '--description', 'Für die Show');
+    await answer('wait', 'studio-component-ready', ...place);
+    const read = await answer<ComponentAnswer>('get-studio-component', ...place);
+    assert.deepEqual(read.studioComponent.configuration, {
+      sharedFileSystemConfiguration: { endpoint: 'files.example.org', linuxMountPoint: '/mnt/show' },
+    });
+    const filters = ['--states', 'READY', 'DELETED', '--types', 'SHARED_FILE_SYSTEM', '--page-size', '1'];
+    const listed = await answer<{ studioComponents: unknown[] }>('list-studio-components', ...studio, ...filters);
+    assert.deepEqual(listed.studioComponents, [read.studioComponent]);
+    await answer('delete-studio-component', ...place);
+    await answer('wait', 'studio-component-deleted', ...place);
   });
 
   it('reads and accepts EULAs', async () => {

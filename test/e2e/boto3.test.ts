@@ -61,6 +61,10 @@ describe("Debian's boto3", { concurrency: true }, () => {
     await runScript(installation, server, 'tags_and_eulas.py', { EULA_ID: eulaId });
   });
 
+  it('makes components, waits for them and pages through them', async () => {
+    await runScript(installation, server, 'components.py');
+  });
+
   it('does nothing again for a client token that was used', async () => {
     await runScript(installation, server, 'client_tokens.py');
   });

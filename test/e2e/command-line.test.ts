@@ -123,6 +123,8 @@ describe('backlot explains itself', { concurrency: true }, () => {
       tombstoneMs: '-1',
       tokenMs: 'long',
       streamingImagesMax: '1.5',
+      studioComponentsMax: '10001',
+      sharedFileSystemsMax: 'ten',
       bodyBytesMax: '1',
       headerBytesMax: '1',
       requestMs: '0',

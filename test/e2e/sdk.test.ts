@@ -11,14 +11,20 @@ import {
   ConflictException,
   CreateStreamingImageCommand,
   CreateStudioCommand,
+  CreateStudioComponentCommand,
+  type CreateStudioComponentCommandInput,
   DeleteStreamingImageCommand,
   DeleteStudioCommand,
+  DeleteStudioComponentCommand,
   GetEulaCommand,
   GetStreamingImageCommand,
   GetStudioCommand,
+  GetStudioComponentCommand,
   ListEulaAcceptancesCommand,
   ListEulasCommand,
   ListStreamingImagesCommand,
+  ListStudioComponentsCommand,
+  type ListStudioComponentsCommandInput,
   ListStudiosCommand,
   ListTagsForResourceCommand,
   type NimbleClient,
@@ -27,17 +33,22 @@ import {
   paginateListEulaAcceptances,
   paginateListEulas,
   paginateListStreamingImages,
+  paginateListStudioComponents,
   paginateListStudios,
   ResourceNotFoundException,
   ServiceQuotaExceededException,
   type StreamingImage,
+  type StudioComponent,
   TagResourceCommand,
   UntagResourceCommand,
   UpdateStreamingImageCommand,
   UpdateStudioCommand,
+  UpdateStudioComponentCommand,
   ValidationException,
   waitUntilStreamingImageDeleted,
   waitUntilStreamingImageReady,
+  waitUntilStudioComponentDeleted,
+  waitUntilStudioComponentReady,
   waitUntilStudioDeleted,
   waitUntilStudioReady,
 } from '@aws-sdk/client-nimble';
@@ -140,6 +151,14 @@ async function failedImage(studioId: string, more: { clientToken?: string } = {}
   });
 }
 
+async function newComponent(
+  studioId: string,
+  more: Partial<CreateStudioComponentCommandInput> = {},
+): Promise<StudioComponent> {
+  const input = { studioId, name: 'Component', type: 'CUSTOM' as const, ...more };
+  return (await client.send(new CreateStudioComponentCommand(input))).studioComponent!;
+}
+
 type ExceptionClass<E> = abstract new (...args: never[]) => E;
 
 /** The error of a call that must be refused with this class of the SDK's. */
@@ -239,6 +258,103 @@ describe('the JavaScript SDK', { concurrency: true }, () => {
     assert.deepEqual(await idsOf(studioId), [streamingImageId], 'tombstones are listed');
   });
 
+  it('creates, reads, lists, updates and deletes a studio component', async () => {
+    const studioId = await newStudio();
+    const given: Omit<CreateStudioComponentCommandInput, 'studioId'> = {
+      name: 'Files',
+      type: 'SHARED_FILE_SYSTEM',
+      subtype: 'AMAZON_FSX_FOR_WINDOWS',
+      description: 'Für die Show',
+      configuration: { sharedFileSystemConfiguration: { endpoint: 'files.example.org', windowsMountDrive: 'S' } },
+      ec2SecurityGroupIds: ['sg-1'],
+      initializationScripts: [
+        {
+          launchProfileProtocolVersion: '2021-03-31',
+          platform: 'LINUX',
+          runContext: 'SYSTEM_INITIALIZATION',
+          script: '#!/bin/sh\nmount "$SHARE" /mnt\n',
+        },
+      ],
+      scriptParameters: [{ key: 'SHARE', value: '//files/show' }],
+      runtimeRoleArn: ROLES.userRoleArn,
+      secureInitializationRoleArn: ROLES.adminRoleArn,
+      tags: { show: 'alpha' },
+    };
+    const created = await client.send(new CreateStudioComponentCommand({ studioId, ...given }));
+    const { studioComponentId, createdAt, createdBy, updatedAt, updatedBy, ...first } = created.studioComponent!;
+    assert.deepEqual(first, {
+      ...given,
+      arn: `arn:aws:nimble:us-west-2:000000000000:studio-component/${studioComponentId}`,
+      state: 'CREATE_IN_PROGRESS',
+      statusCode: 'STUDIO_COMPONENT_CREATE_IN_PROGRESS',
+      statusMessage: 'Studio Component creation is in progress',
+    });
+    assert.ok(createdAt instanceof Date && updatedAt instanceof Date);
+    assert.match(createdBy!, /^AIDA/);
+    assert.equal(updatedBy, createdBy);
+    const where = { studioId, studioComponentId };
+    await waitUntilStudioComponentReady(patiently(), where);
+
+    // As the vendor's own CloudFormation handler did, with a configuration that says nothing.
+    const changes = { name: 'More files', configuration: {} };
+    const updating = await client.send(new UpdateStudioComponentCommand({ ...where, ...changes }));
+    assert.equal(updating.studioComponent!.state, 'UPDATE_IN_PROGRESS');
+    await waitUntilStudioComponentReady(patiently(), where);
+    const { studioComponent } = await client.send(new GetStudioComponentCommand(where));
+    assert.equal(studioComponent!.statusCode, 'STUDIO_COMPONENT_UPDATED');
+    assert.deepEqual({ ...studioComponent, ...given, name: 'More files' }, studioComponent);
+
+    const idsOf = async (filters: Omit<ListStudioComponentsCommandInput, 'studioId'>) => {
+      const list = await client.send(new ListStudioComponentsCommand({ studioId, ...filters }));
+      return list.studioComponents!.map((component) => component.studioComponentId);
+    };
+    assert.deepEqual(await idsOf({ states: ['READY'], types: ['SHARED_FILE_SYSTEM'] }), [studioComponentId]);
+    assert.deepEqual(await idsOf({ types: ['CUSTOM'] }), []);
+
+    const deleting = await client.send(new DeleteStudioComponentCommand(where));
+    assert.equal(deleting.studioComponent!.state, 'DELETE_IN_PROGRESS');
+    await waitUntilStudioComponentDeleted(patiently(), where);
+    assert.deepEqual(await idsOf({ states: ['READY'] }), []);
+    assert.deepEqual(await idsOf({}), [studioComponentId], 'tombstones are listed');
+  });
+
+  it('is told by its waiters that a studio has one Active Directory, and what keeps it from being deleted', async () => {
+    const studioId = await newStudio();
+    const directory = { type: 'ACTIVE_DIRECTORY', subtype: 'AWS_MANAGED_MICROSOFT_AD' } as const;
+    const first = await newComponent(studioId, directory);
+    await waitUntilStudioComponentReady(patiently(), { studioId, studioComponentId: first.studioComponentId });
+    const second = await newComponent(studioId, directory);
+    const failed = { studioId, studioComponentId: second.studioComponentId };
+    await assert.rejects(waitUntilStudioComponentReady(patiently(), failed), /ACTIVE_DIRECTORY_ALREADY_EXISTS/);
+    await client.send(new DeleteStudioCommand({ studioId }));
+    await assert.rejects(
+      waitUntilStudioDeleted(patiently(), { studioId }),
+      /STUDIO_WITH_STUDIO_COMPONENTS_NOT_DELETED/,
+    );
+    for (const { studioComponentId } of [first, second]) {
+      await client.send(new DeleteStudioComponentCommand({ studioId, studioComponentId }));
+      await waitUntilStudioComponentDeleted(patiently(), { studioId, studioComponentId });
+    }
+    await client.send(new DeleteStudioCommand({ studioId }));
+    await waitUntilStudioDeleted(patiently(), { studioId });
+  });
+
+  it('is refused a component that does not fit together, and one file system too many', async () => {
+    const studioId = await newStudio();
+    const configuration = { computeFarmConfiguration: { endpoint: 'farm' } };
+    for (const [input, code] of [
+      [{ type: 'LICENSE_SERVICE', configuration }, 'CONFIGURATION_DOES_NOT_FIT_TYPE'],
+      [{ type: 'COMPUTE_FARM', subtype: 'AMAZON_FSX_FOR_LUSTRE' }, 'SUBTYPE_DOES_NOT_FIT_TYPE'],
+      [{ type: 'COMPUTE_FARM', configuration: { ...configuration, licenseServiceConfiguration: {} } }, 'INVALID_INPUT'],
+    ] as const) {
+      assert.equal((await refusal(newComponent(studioId, input), ValidationException)).code, code);
+    }
+    for (let index = 0; index < 10; index += 1) await newComponent(studioId, { type: 'SHARED_FILE_SYSTEM' });
+    const full = await refusal(newComponent(studioId, { type: 'SHARED_FILE_SYSTEM' }), ServiceQuotaExceededException);
+    assert.equal(full.$metadata.httpStatusCode, 402);
+    assert.deepEqual([full.code, full.context?.quota], ['SHARED_FILE_SYSTEMS_PER_STUDIO', '10']);
+  });
+
   it('reads EULAs and accepts them once for a studio', async () => {
     const studioId = await newStudio();
     const [first, second] = (await licences) as [string, string];
@@ -267,7 +383,10 @@ describe('the JavaScript SDK', { concurrency: true }, () => {
     const studioId = await newStudio();
     const image = await failedImage(studioId);
     const { studio } = await client.send(new GetStudioCommand({ studioId }));
-    for (const resourceArn of [studio!.arn!, image.arn!]) {
+    const component = await newComponent(studioId);
+    const where = { studioId, studioComponentId: component.studioComponentId };
+    await waitUntilStudioComponentReady(patiently(), where);
+    for (const resourceArn of [studio!.arn!, image.arn!, component.arn!]) {
       const tagsOf = async () => (await client.send(new ListTagsForResourceCommand({ resourceArn }))).tags;
       assert.deepEqual(await tagsOf(), {});
       const tagged = await client.send(
@@ -362,6 +481,19 @@ describe('the JavaScript SDK', { concurrency: true }, () => {
       page!.map((image) => image.streamingImageId),
     );
     assert.deepEqual(images.lengths, [100, QUOTA + 1 - 100]);
+
+    for (let index = 0; index < 51; index += 1) await newComponent(studioId);
+    const idOf = ({ studioComponentId }: StudioComponent) => studioComponentId;
+    for (const [input, pageSize, lengths] of [
+      [{}, undefined, [50, 1]],
+      [{}, 100, [50, 1]],
+      [{}, 20, [20, 20, 11]],
+      [{ types: ['CUSTOM'] }, undefined, [50, 1]],
+    ] as [Partial<ListStudioComponentsCommandInput>, number | undefined, number[]][]) {
+      const pages = paginateListStudioComponents({ client, ...(pageSize && { pageSize }) }, { studioId, ...input });
+      const components = await collect(pages, (page) => page.studioComponents!.map(idOf));
+      assert.deepEqual(components.lengths, lengths);
+    }
 
     const eulaIds = await licences;
     const eulas = await collect(paginateListEulas({ client }, {}), (page) => page.eulas!.map((eula) => eula.eulaId));

@@ -8,10 +8,13 @@ import { spawnSync } from 'node:child_process';
 import { DatabaseSync } from 'node:sqlite';
 import { test } from 'node:test';
 import { inspect } from 'node:util';
+import { operations } from '../../src/contract/index.ts';
+import type { Operation } from '../../src/contract/operation.ts';
+import type { Members } from '../../src/contract/shape.ts';
 import { KIND, newRow } from '../../src/domain/kinds.ts';
 import type { MachineImage } from '../../src/domain/machine-image.ts';
 import { type Log, SENSITIVE_MEMBERS } from '../../src/log.ts';
-import { API, makeStudio, putReadyImage, untilState } from '../support/furnish.ts';
+import { API, makeComponent, makeStudio, putReadyImage, untilState } from '../support/furnish.ts';
 import { startService } from '../support/service.ts';
 
 /** Every line with all that hangs from it: nested errors, their causes and stacks. */
@@ -121,6 +124,63 @@ test('names and descriptions are in no line and no answer, whatever fails', asyn
   const said = [...lines, ...refusals].join('\n');
   assert.ok(!said.toLowerCase().includes(SECRET), 'no name, no description');
   assert.ok(!said.includes(service.credentials.secretAccessKey), 'no secret key');
+});
+
+/** Everything of a component that is confidential, each with a word by which it would be found. */
+const secretComponent = {
+  ...secrets,
+  type: 'SHARED_FILE_SYSTEM',
+  configuration: {
+    sharedFileSystemConfiguration: { endpoint: `${SECRET}.local`, linuxMountPoint: `/${SECRET}`, shareName: SECRET },
+  },
+  initializationScripts: [{ script: `mount ${SECRET}` }],
+  scriptParameters: [{ key: 'SHOW', value: SECRET }],
+};
+
+test('scripts, parameters and addresses of components are in no line and no refusal, whatever fails', async (t) => {
+  const { log, lines } = recordingLog();
+  const service = await startService(t, { overrides: { log }, settings: { sharedFileSystemsMax: '1' } });
+  const studioId = await makeStudio(service, 'studio');
+  const path = `${API}/studios/${encodeURIComponent(studioId)}/studio-components`;
+  const component = `${path}/${await makeComponent(service, studioId, secretComponent)}`;
+  const { sharedFileSystemConfiguration: files } = secretComponent.configuration;
+  const said: string[] = [];
+  for (const [method, where, body] of [
+    ['POST', path, secretComponent],
+    ['POST', path, { ...secretComponent, type: 'CUSTOM' }],
+    ['PATCH', component, { type: 'COMPUTE_FARM', configuration: secretComponent.configuration }],
+    ['PATCH', component, { configuration: { sharedFileSystemConfiguration: { ...files, linuxMountPoint: SECRET } } }],
+    ['PATCH', component, { configuration: { [SECRET]: files } }],
+    ['PATCH', component, { configuration: { ...secretComponent.configuration, licenseServiceConfiguration: {} } }],
+    ['PATCH', component, { initializationScripts: [{ script: SECRET.repeat(999) }] }],
+    ['PATCH', component, { initializationScripts: SECRET }],
+    ['PATCH', component, { scriptParameters: [{ key: `${SECRET}!`, value: SECRET }] }],
+    ['PATCH', component, { scriptParameters: Array(31).fill({ key: 'KEY', value: SECRET }) }],
+  ] as const) {
+    const answer = await service.call({ method, path: where, body });
+    assert.ok(answer.status === 400 || answer.status === 402, answer.body);
+    said.push(answer.body);
+  }
+  assert.equal((await service.call({ method: 'DELETE', path: component })).status, 200);
+  await untilState(service, component, 'DELETED');
+  assert.ok(![...lines, ...said].join('\n').toLowerCase().includes(SECRET));
+});
+
+test('every member that the API calls sensitive is one that the log hides', () => {
+  const hidden: readonly string[] = SENSITIVE_MEMBERS;
+  let found = 0;
+  const look = (members: Members): void => {
+    for (const [name, { shape }] of Object.entries(members)) {
+      if ('sensitive' in shape && shape.sensitive) {
+        found += 1;
+        assert.ok(hidden.includes(name), name);
+      }
+      const inner = shape.kind === 'list' ? shape.member : shape;
+      if (inner.kind === 'structure' || inner.kind === 'union') look(inner.members);
+    }
+  };
+  for (const { body, output } of operations as readonly Operation[]) look({ ...output?.members, ...body });
+  assert.ok(found > 10);
 });
 
 test('a sensitive member that is logged all the same is hidden', () => {

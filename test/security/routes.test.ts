@@ -10,7 +10,7 @@ import type { Operation } from '../../src/contract/operation.ts';
 import { newEula } from '../../src/domain/eula.ts';
 import { AMAZON, KIND, NO_STUDIO, newRow } from '../../src/domain/kinds.ts';
 import { type Answer, bytesOf, exchange, type Message } from '../support/connection.ts';
-import { API, makeStudio, putReadyImage } from '../support/furnish.ts';
+import { API, makeComponent, makeStudio, putReadyImage } from '../support/furnish.ts';
 import { type Draft, type Signing, startService } from '../support/service.ts';
 
 const contract = operations as readonly Operation[];
@@ -21,7 +21,14 @@ const { parts } = service.service;
 async function furnish(name: string) {
   const studioId = await makeStudio(service, name, { tags: { old: name } });
   const images = [await putReadyImage(service, studioId, `first of ${name}`), await putReadyImage(service, studioId)];
-  return { studioId, imageId: images[0]!, otherImageId: images[1]! };
+  const components = [await makeComponent(service, studioId), await makeComponent(service, studioId)];
+  return {
+    studioId,
+    imageId: images[0]!,
+    otherImageId: images[1]!,
+    componentId: components[0]!,
+    otherComponentId: components[1]!,
+  };
 }
 const mine = await furnish('mine');
 const theirs = await furnish('theirs');
@@ -44,12 +51,14 @@ type Labels = Readonly<Record<string, string>>;
 const myLabels: Labels = {
   studioId: mine.studioId,
   streamingImageId: mine.imageId,
+  studioComponentId: mine.componentId,
   eulaId: eula.id,
   resourceArn: arnOf(`studio/${mine.studioId.split(':')[1]}`),
 };
 const otherLabels: Labels = {
   studioId: theirs.studioId,
   streamingImageId: mine.otherImageId,
+  studioComponentId: mine.otherComponentId,
   eulaId: 'another',
   resourceArn: arnOf(`streaming-image/${mine.imageId}`),
 };
@@ -61,6 +70,8 @@ const pathOf = ({ uri }: Operation, labels: Labels) =>
 const BODIES: Readonly<Record<string, object>> = {
   CreateStudio: { studioName: 'forged', displayName: 'Forged', adminRoleArn: roleArn, userRoleArn: roleArn },
   UpdateStudio: { displayName: 'Forged', adminRoleArn: roleArn },
+  CreateStudioComponent: { name: 'forged', type: 'CUSTOM' },
+  UpdateStudioComponent: { name: 'forged' },
   CreateStreamingImage: { name: 'forged', ec2ImageId: disk.id },
   UpdateStreamingImage: { name: 'forged' },
   AcceptEulas: { eulaIds: [eula.id] },
@@ -354,15 +365,17 @@ describe('aws-iam-authenticator checked one of two equal parameters and used the
   const find = (name: string) => contract.find((operation) => operation.name === name)!;
 
   test('a parameter that must stand once is refused when it is there twice, though both are signed', async () => {
-    for (const { query } of contract) {
-      for (const [name, { shape }] of Object.entries(query)) {
+    for (const operation of contract) {
+      for (const [name, { shape }] of Object.entries(operation.query)) {
         if (shape.kind === 'list') continue;
         for (const values of [
           ['', mine.studioId],
           [AMAZON, theirs.studioId],
+          ['1', '2'],
         ]) {
-          const draft = { path: pathOf(find('ListStreamingImages'), myLabels), query: { [name]: values } };
-          assert.equal((await service.call(draft)).status, 400);
+          const answer = await service.call({ path: pathOf(operation, myLabels), query: { [name]: values } });
+          assert.equal(answer.status, 400, `${operation.name} ${name}`);
+          assert.match(answer.body, /Member must be given once/);
         }
       }
     }
@@ -393,7 +406,12 @@ describe('aws-iam-authenticator checked one of two equal parameters and used the
 
 // ---------------------------------------------------------------------------------------------------------------------
 
-const theirLabels: Labels = { ...myLabels, studioId: theirs.studioId, streamingImageId: theirs.imageId };
+const theirLabels: Labels = {
+  ...myLabels,
+  studioId: theirs.studioId,
+  streamingImageId: theirs.imageId,
+  studioComponentId: theirs.componentId,
+};
 
 describe("Keystone let a credential name another tenant's project: every id is asked whose it is", () => {
   /** Everything in this installation that has a name. */
@@ -403,6 +421,8 @@ describe("Keystone let a credential name another tenant's project: every id is a
     'my image': mine.imageId,
     'their image': theirs.imageId,
     'their other image': theirs.otherImageId,
+    'my component': mine.componentId,
+    'their component': theirs.componentId,
     'an image for every studio': provided,
     'a EULA': eula.id,
     'their acceptance': theirAcceptanceId,
@@ -417,6 +437,7 @@ describe("Keystone let a credential name another tenant's project: every id is a
   const rightful: Readonly<Record<string, readonly string[]>> = {
     studioId: ['my studio', 'their studio'],
     streamingImageId: ['my image', 'an image for every studio'],
+    studioComponentId: ['my component'],
     eulaId: ['a EULA'],
   };
 
@@ -436,24 +457,27 @@ describe("Keystone let a credential name another tenant's project: every id is a
       });
     }
 
-    if (!('streamingImageId' in operation.labels)) continue;
-    test(`${operation.name}: an image of another studio is answered like one that never was`, async () => {
-      const answers = [];
-      for (const streamingImageId of [theirs.imageId, 'A'.repeat(theirs.imageId.length)]) {
-        const { status, headers, body } = await service.call(draftOf(operation, { ...myLabels, streamingImageId }));
-        answers.push([status, headers.get('x-amzn-errortype'), body.replaceAll(streamingImageId, '')]);
-      }
-      assert.deepEqual(answers[0], answers[1]);
-    });
+    for (const label of ['streamingImageId', 'studioComponentId']) {
+      if (!(label in operation.labels)) continue;
+      test(`${operation.name}: what is another studio's is answered like what never was`, async () => {
+        const answers = [];
+        for (const id of [theirLabels[label]!, 'A'.repeat(22)]) {
+          const { status, headers, body } = await service.call(draftOf(operation, { ...myLabels, [label]: id }));
+          answers.push([status, headers.get('x-amzn-errortype'), body.replaceAll(id, '')]);
+        }
+        assert.deepEqual(answers[0], answers[1]);
+      });
+    }
   }
 
-  test('an ARN names a studio or an image, and nothing else that there is', async () => {
+  test('an ARN names a studio, a component or an image, and nothing else that there is', async () => {
     const before = service.snapshot();
     const kinds = ['studio', 'streaming-image', ...Object.values(KIND), 'launch-profile', 'user'];
     const right = [`studio/${ids['their studio without its region']}`];
     for (const [what, id] of Object.entries(ids)) {
       if (what.endsWith('studio')) right.push(`studio/${id}`);
       if (what.includes('image') && what !== 'a machine image') right.push(`streaming-image/${id}`);
+      if (what.endsWith('component')) right.push(`studio-component/${id}`);
     }
     for (const kind of kinds) {
       for (const [what, id] of Object.entries(ids)) {
@@ -482,6 +506,18 @@ describe("Keystone let a credential name another tenant's project: every id is a
     assert.deepEqual(idsOf(await list('ListStreamingImages', { owner: AMAZON })), [provided]);
     for (const owner of [theirs.studioId, NO_STUDIO, '', '%', '*', `${mine.studioId},${theirs.studioId}`]) {
       assert.deepEqual(await list('ListStreamingImages', { owner }), [], owner);
+    }
+  });
+
+  test('a list of my components holds mine, whatever states and types are asked for', async () => {
+    const queries: Record<string, string | string[]>[] = [
+      {},
+      { states: 'READY' },
+      { types: ['CUSTOM', 'COMPUTE_FARM'] },
+    ];
+    for (const query of queries) {
+      const listed = (await list('ListStudioComponents', query)).map(({ studioComponentId }) => studioComponentId);
+      assert.deepEqual(listed.sort(), [mine.componentId, mine.otherComponentId].sort());
     }
   });
 

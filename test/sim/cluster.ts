@@ -9,6 +9,7 @@ import { ImageFailure } from '../../src/images/images.ts';
 import { KeyUnavailable } from '../../src/keys/keys.ts';
 import { streamingImageJobs } from '../../src/worker/streaming-image.ts';
 import { studioJobs } from '../../src/worker/studio.ts';
+import { studioComponentJobs } from '../../src/worker/studio-component.ts';
 import { createUpkeep } from '../../src/worker/upkeep.ts';
 import { createWorker } from '../../src/worker/worker.ts';
 import { silentLog, type World } from '../support/domain.ts';
@@ -113,7 +114,11 @@ export class Cluster {
       leaseMs: LEASE_MS,
       tombstoneMs: services.settings.tombstoneMs,
       random: () => this.#random.next(),
-      jobs: [...studioJobs({ store, keys }), ...streamingImageJobs({ store, images, keys, importsMax: 2 })],
+      jobs: [
+        ...studioJobs({ store, keys }),
+        ...studioComponentJobs({ store, keys }),
+        ...streamingImageJobs({ store, images, keys, importsMax: 2 }),
+      ],
     });
   }
 

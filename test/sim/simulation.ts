@@ -15,12 +15,14 @@ import { VirtualTimers } from '../support/virtual-timers.ts';
 import { Cluster, LEASE_MS, turns } from './cluster.ts';
 import { History } from './history.ts';
 import { CUSTOMER_KEYS, liveAs, MACHINE_IMAGES, replayAll, type Shared } from './users.ts';
-import { WatchedStore } from './watched-store.ts';
+import { isPassing, WatchedStore } from './watched-store.ts';
 
 const USERS = 5;
 const PROCESSES = 3;
-const QUOTA = 4;
+const QUOTAS = { images: 4, components: 5, sharedFileSystems: 2 };
 const MINUTE_MS = 60_000;
+/** Kinds of what users are told about and change. */
+const TOLD_KINDS: readonly string[] = [KIND.studio, KIND.studioComponent, KIND.streamingImage];
 /** Timers lag behind the clock when it leaps, as on a machine that slept. */
 const TIMERS_MS_MAX = 3_000;
 
@@ -45,11 +47,13 @@ export async function simulate(seed: string, actions: number): Promise<Report> {
 
 async function run(random: Random, seed: string, actions: number, timers: VirtualTimers): Promise<Report> {
   const settings = {
-    streamingImagesMax: QUOTA,
+    streamingImagesMax: QUOTAS.images,
+    studioComponentsMax: QUOTAS.components,
+    sharedFileSystemsMax: QUOTAS.sharedFileSystems,
     tombstoneMs: random.pick([20, 90, 300]) * MINUTE_MS,
     tokenMs: random.pick([30, 120]) * MINUTE_MS,
   };
-  const watched = new WatchedStore(openSqlite({ path: ':memory:', now: () => 0 }), QUOTA);
+  const watched = new WatchedStore(openSqlite({ path: ':memory:', now: () => 0 }), QUOTAS);
   const world = createWorld({ store: mortalStore(watched), seed, settings });
   const shared = await prepare(world, watched);
   mortalDrivers(world);
@@ -73,7 +77,7 @@ async function run(random: Random, seed: string, actions: number, timers: Virtua
 async function prepare(world: World, watched: WatchedStore): Promise<Omit<Shared, 'cluster'>> {
   const history = new History();
   watched.onInsert = (row) => {
-    if (row.kind === KIND.studio || row.kind === KIND.streamingImage) history.created(row);
+    if (TOLD_KINDS.includes(row.kind)) history.created(row);
   };
   world.keys.customerKeys.add(CUSTOMER_KEYS[0]!);
   const eulaIds = [await putEula(world, 'one'), await putEula(world, 'two'), await putEula(world, 'three')];
@@ -94,6 +98,7 @@ async function prepare(world: World, watched: WatchedStore): Promise<Omit<Shared
     providedIds,
     studioIds: [],
     images: [],
+    components: [],
     successes: [],
     answered: new Map(),
     created: new Map(),
@@ -137,7 +142,7 @@ async function comeToRest(world: World, watched: WatchedStore): Promise<void> {
   watched.assertSound();
   for (const row of watched.rows.values()) {
     assert.ok(!row.state.endsWith('_IN_PROGRESS'), `${row.kind} ${row.id} does not come to rest: ${row.state}`);
-    assert.equal(row.dueAt !== null, row.state === 'DELETED', `${row.id} is ${row.state}, due at ${row.dueAt}`);
+    assert.equal(row.dueAt !== null, isPassing(row), `${row.id} is ${row.state}, due at ${row.dueAt}`);
   }
 }
 
@@ -147,9 +152,7 @@ async function assertKept(shared: Shared, random: Random): Promise<void> {
   await watched.assertSameAsDatabase();
   const start = history.tick();
   for (const row of watched.rows.values()) {
-    if (row.kind === KIND.studio || row.kind === KIND.streamingImage) {
-      history.assertExplained(row.id, JSON.parse(row.doc), start);
-    }
+    if (TOLD_KINDS.includes(row.kind)) history.assertExplained(row.id, JSON.parse(row.doc), start);
   }
   for (const [name, { acknowledgedId, certain, refused }] of created) {
     const made = watched.inserted.get(name) ?? [];
@@ -186,7 +189,7 @@ async function assertClean(world: World, watched: WatchedStore): Promise<void> {
   await watched.assertSameAsDatabase();
   const kept = [...watched.rows.values()];
   assert.deepEqual(
-    kept.filter(({ state }) => state === 'DELETED').map(({ id }) => id),
+    kept.filter(isPassing).map(({ id }) => id),
     [],
   );
   for (const id of [...images.copies.keys(), ...keys.dataKeys.keys()]) {

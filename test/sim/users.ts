@@ -7,12 +7,13 @@ import assert from 'node:assert/strict';
 import type { OperationName } from '../../src/contract/index.ts';
 import type { StreamingImage } from '../../src/contract/streaming-image.ts';
 import type { Studio } from '../../src/contract/studio.ts';
+import type { StudioComponent } from '../../src/contract/studio-component.ts';
 import { KIND } from '../../src/domain/kinds.ts';
 import type { ServiceError } from '../../src/errors.ts';
 import { assertConforms } from '../support/conforms.ts';
 import type { World } from '../support/domain.ts';
 import type { Random } from '../support/random.ts';
-import { arnOfImage, arnOfStudio } from '../support/rows.ts';
+import { arnOfComponent, arnOfImage, arnOfStudio } from '../support/rows.ts';
 import { type Cluster, type Outcome, turns } from './cluster.ts';
 import type { History, PendingChange } from './history.ts';
 import type { WatchedStore } from './watched-store.ts';
@@ -22,6 +23,7 @@ export const CUSTOMER_KEYS = [
   'arn:aws:kms:us-west-2:123456789012:key/1',
   'arn:aws:kms:us-west-2:123456789012:key/missing',
 ];
+const COMPONENT_TYPES = ['ACTIVE_DIRECTORY', 'SHARED_FILE_SYSTEM', 'SHARED_FILE_SYSTEM', 'CUSTOM'];
 const STUDIO_NAMES = ['alpha', 'beta', 'gamma'];
 const TAG_KEYS = ['show', 'shot', '__proto__', '🎬'];
 const RETRIES_MAX = 6;
@@ -35,6 +37,19 @@ const EXPECTED = [
 ];
 
 type Input = Record<string, unknown>;
+
+/** Of the operations on one resource. */
+interface AnyAnswer {
+  readonly studio?: Studio;
+  readonly streamingImage?: StreamingImage;
+  readonly studioComponent?: StudioComponent;
+}
+
+/** Something that lives in a studio. */
+interface Tenant {
+  readonly studioId: string;
+  readonly id: string;
+}
 
 /** A call with a token that was answered. */
 interface Success {
@@ -55,11 +70,12 @@ export interface Shared {
   readonly eulaIds: readonly string[];
   readonly providedIds: readonly string[];
   readonly studioIds: string[];
-  readonly images: { studioId: string; id: string }[];
+  readonly images: Tenant[];
+  readonly components: Tenant[];
   readonly successes: Success[];
   /** How often each operation was answered. */
   readonly answered: Map<OperationName, number>;
-  /** Names that images were created with, and how often that may have been done: once with a token. */
+  /** Names that images and components were created with, and how often that may have been done: once with a token. */
   readonly created: Map<string, { acknowledgedId?: string; certain: boolean; refused: boolean }>;
   counter: number;
 }
@@ -92,6 +108,11 @@ class User {
       [8, () => this.#listImages()],
       [16, () => this.#updateImage()],
       [9, () => this.#deleteImage()],
+      [9, () => this.#createComponent()],
+      [6, () => this.#getComponent()],
+      [4, () => this.#listComponents()],
+      [9, () => this.#updateComponent()],
+      [4, () => this.#deleteComponent()],
       [4, () => this.#getStudio()],
       [3, () => this.#listStudios()],
       [4, () => this.#updateStudio()],
@@ -134,7 +155,7 @@ class User {
     const studioId = this.#pickStudio();
     const owner = this.#random.pick([undefined, undefined, studioId, 'amazon', 'someone']);
     const start = this.#shared.history.tick();
-    const before = this.#imagesOf(studioId);
+    const before = this.#rowsIn(studioId, KIND.streamingImage);
     const outcome = await this.#call('ListStreamingImages', { studioId, ...(owner && { owner }) });
     if (outcome === 'lost' || 'refusal' in outcome) return;
     const { streamingImages, nextToken } = outcome.answer as { streamingImages: StreamingImage[]; nextToken?: string };
@@ -145,9 +166,54 @@ class User {
       assert.ok(owner ? found === owner : found === studioId || found === 'amazon');
     }
     if (nextToken || (owner && owner !== studioId)) return;
-    const after = new Set(this.#imagesOf(studioId));
+    const after = new Set(this.#rowsIn(studioId, KIND.streamingImage));
     for (const id of before) assert.ok(!after.has(id) || listed.has(id), `${id} is missing in the list`);
     for (const id of listed) this.#learn(studioId, id);
+  }
+
+  async #getComponent(): Promise<void> {
+    const component = this.#pickComponent();
+    if (!component) return;
+    const { studioId, id } = component;
+    const start = this.#shared.history.tick();
+    const there = this.#row(KIND.studioComponent, id);
+    const outcome = await this.#call('GetStudioComponent', { studioId, studioComponentId: id });
+    if (outcome === 'lost') return;
+    if ('answer' in outcome) return this.#checkComponent((outcome.answer as AnyAnswer).studioComponent!, start);
+    if (outcome.refusal.name === 'ResourceNotFoundException') {
+      assert.ok(!there || !this.#row(KIND.studioComponent, id), `${id} was there and not found`);
+    }
+  }
+
+  async #listComponents(): Promise<void> {
+    const studioId = this.#pickStudio();
+    const start = this.#shared.history.tick();
+    const filters = {
+      ...(this.#random.chance(0.3) && { states: ['READY', 'DELETED'] }),
+      ...(this.#random.chance(0.3) && { types: ['CUSTOM'] }),
+    };
+    const idsIn = () => this.#rowsIn(studioId, KIND.studioComponent);
+    const before = idsIn();
+    const listed: string[] = [];
+    let nextToken: string | undefined;
+    do {
+      const input = { studioId, ...filters, ...(nextToken && { nextToken }), maxResults: 1 + this.#random.below(4) };
+      const outcome = await this.#call('ListStudioComponents', input);
+      if (outcome === 'lost' || 'refusal' in outcome) return;
+      const page = outcome.answer as { studioComponents: StudioComponent[]; nextToken?: string };
+      for (const component of page.studioComponents) {
+        this.#checkComponent(component, start);
+        if (filters.states) assert.ok(filters.states.includes(component.state!));
+        if (filters.types) assert.ok(filters.types.includes(component.type!));
+        listed.push(component.studioComponentId!);
+      }
+      nextToken = page.nextToken;
+    } while (nextToken);
+    assert.equal(new Set(listed).size, listed.length);
+    for (const id of listed) this.#learnComponent(studioId, id);
+    if (Object.keys(filters).length > 0) return;
+    const after = new Set(idsIn());
+    for (const id of before) assert.ok(!after.has(id) || listed.includes(id), `${id} is missing in the list`);
   }
 
   async #getStudio(): Promise<void> {
@@ -234,11 +300,8 @@ class User {
   }
 
   async #createImage(): Promise<void> {
-    const { created } = this.#shared;
     const studioId = this.#pickStudio();
     const name = this.#unique('image');
-    const entry: { acknowledgedId?: string; certain: boolean; refused: boolean } = { certain: false, refused: false };
-    created.set(name, entry);
     const input = {
       studioId,
       ...(this.#random.chance(0.5) && { description: this.#unique('made') }),
@@ -246,22 +309,36 @@ class User {
       name,
       tags: this.#random.chance(0.3) ? { show: this.#unique('tag') } : {},
     };
-    const { clock, services } = this.#shared.world;
-    const tokenEndsAt = clock.now() + services.settings.tokenMs;
-    const outcome = await this.#change(
+    const id = await this.#create(
       'CreateStreamingImage',
+      name,
       input,
-      ({ streamingImage }) => streamingImage!.streamingImageId!,
+      (answer) => answer.streamingImage!.streamingImageId!,
     );
-    // Once the token may have been forgotten, a call that was sent again may rightly have made a second image.
-    entry.certain = clock.now() < tokenEndsAt;
-    if (outcome === 'lost') return;
+    if (id) this.#learn(studioId, id);
+  }
+
+  /** Creates what has this name, and keeps in mind whether it may have been done, and how often. @returns its id. */
+  async #create(
+    operation: OperationName,
+    name: string,
+    input: Input,
+    idOf: (answer: AnyAnswer) => string,
+  ): Promise<string | undefined> {
+    const { created, world } = this.#shared;
+    const entry: { acknowledgedId?: string; certain: boolean; refused: boolean } = { certain: false, refused: false };
+    created.set(name, entry);
+    const tokenEndsAt = world.clock.now() + world.services.settings.tokenMs;
+    const outcome = await this.#change(operation, input, idOf);
+    // Once the token may have been forgotten, a call that was sent again may rightly have made a second one.
+    entry.certain = world.clock.now() < tokenEndsAt;
+    if (outcome === 'lost') return undefined;
     if ('refusal' in outcome) {
       entry.refused = outcome.certain;
-      return;
+      return undefined;
     }
-    entry.acknowledgedId = (outcome.answer as { streamingImage: StreamingImage }).streamingImage.streamingImageId!;
-    this.#learn(studioId, entry.acknowledgedId);
+    entry.acknowledgedId = idOf(outcome.answer as AnyAnswer);
+    return entry.acknowledgedId;
   }
 
   async #updateImage(): Promise<void> {
@@ -281,6 +358,50 @@ class User {
     const input = { studioId: image.studioId, streamingImageId: image.id };
     const outcome = await this.#change('DeleteStreamingImage', input, () => image.id);
     if (outcome !== 'lost' && 'answer' in outcome) this.#shared.history.deleted(image.id);
+  }
+
+  async #createComponent(): Promise<void> {
+    const studioId = this.#pickStudio();
+    const name = this.#unique('component');
+    const input = {
+      studioId,
+      ...(this.#random.chance(0.5) && { description: this.#unique('made') }),
+      name,
+      type: this.#random.pick(COMPONENT_TYPES),
+      tags: this.#random.chance(0.3) ? { show: this.#unique('tag') } : {},
+    };
+    const id = await this.#create(
+      'CreateStudioComponent',
+      name,
+      input,
+      (answer) => answer.studioComponent!.studioComponentId!,
+    );
+    if (id) this.#learnComponent(studioId, id);
+  }
+
+  async #updateComponent(): Promise<void> {
+    const component = this.#pickComponent();
+    if (!component) return;
+    const input = { studioId: component.studioId, studioComponentId: component.id };
+    if (this.#random.chance(0.3)) {
+      // Alone, because the rest of an update into a second Active Directory would not be done either.
+      const type = this.#random.pick(COMPONENT_TYPES);
+      await this.#change('UpdateStudioComponent', { ...input, type }, () => component.id);
+      return;
+    }
+    const changes: Record<string, string> = {};
+    if (this.#random.chance(0.6)) changes.name = this.#unique('name');
+    if (this.#random.chance(0.4)) changes.description = this.#random.pick(['', this.#unique('description')]);
+    const pending = this.#shared.history.change(component.id, changes);
+    settle(pending, await this.#change('UpdateStudioComponent', { ...input, ...changes }, () => component.id));
+  }
+
+  async #deleteComponent(): Promise<void> {
+    const component = this.#pickComponent();
+    if (!component) return;
+    const input = { studioId: component.studioId, studioComponentId: component.id };
+    const outcome = await this.#change('DeleteStudioComponent', input, () => component.id);
+    if (outcome !== 'lost' && 'answer' in outcome) this.#shared.history.deleted(component.id);
   }
 
   async #acceptEulas(): Promise<void> {
@@ -316,7 +437,8 @@ class User {
     const { name, input, id, rememberedUntil } = success;
     const { history, world, created } = this.#shared;
     const start = history.tick();
-    const kind = name.includes('Image') ? KIND.streamingImage : KIND.studio;
+    let kind: string = name.includes('Image') ? KIND.streamingImage : KIND.studio;
+    if (name.includes('Component')) kind = KIND.studioComponent;
     const there = this.#row(kind, id);
     const outcome = await this.#again(success, input);
     if (world.clock.now() >= rememberedUntil) {
@@ -336,10 +458,14 @@ class User {
       assert.ok(!there || !this.#row(kind, id), `a replay of ${name} did not find ${id}, which is there`);
       return;
     }
-    const answer = outcome.answer as { streamingImage?: StreamingImage; studio?: Studio };
+    const answer = outcome.answer as AnyAnswer;
     if (answer.streamingImage) {
       assert.equal(answer.streamingImage.streamingImageId, id);
       this.#checkImage(answer.streamingImage, start);
+    }
+    if (answer.studioComponent) {
+      assert.equal(answer.studioComponent.studioComponentId, id);
+      this.#checkComponent(answer.studioComponent, start);
     }
     if (answer.studio) {
       assert.equal(answer.studio.studioId, id);
@@ -371,11 +497,7 @@ class User {
   }
 
   /** Calls, mostly with a token; and when no answer comes, mostly again. `certain`: a refusal that it was never done. */
-  async #change(
-    name: OperationName,
-    input: Input,
-    idOf: (answer: { studio?: Studio; streamingImage?: StreamingImage }) => string,
-  ): Promise<CertainOutcome> {
+  async #change(name: OperationName, input: Input, idOf: (answer: AnyAnswer) => string): Promise<CertainOutcome> {
     const { world, successes } = this.#shared;
     const rememberedUntil = world.clock.now() + world.services.settings.tokenMs;
     const token = this.#random.chance(0.75) ? this.#unique('token') : undefined;
@@ -388,7 +510,7 @@ class User {
     }
     if (outcome === 'lost') return outcome;
     if ('refusal' in outcome) return { ...outcome, certain: sent === 1 };
-    const id = idOf(outcome.answer as { studio?: Studio; streamingImage?: StreamingImage });
+    const id = idOf(outcome.answer as AnyAnswer);
     if (token) successes.push({ name, input: call, id, rememberedUntil });
     return outcome;
   }
@@ -412,6 +534,10 @@ class User {
     this.#shared.history.assertExplained(image.streamingImageId!, image, start);
   }
 
+  #checkComponent(component: StudioComponent, start: number): void {
+    this.#shared.history.assertExplained(component.studioComponentId!, component, start);
+  }
+
   #checkStudio(studio: Studio, start: number): void {
     this.#shared.history.assertExplained(studio.studioId!, studio, start);
   }
@@ -430,7 +556,7 @@ class User {
     return this.#random.pick(live.length > 0 && this.#random.chance(0.9) ? live : studioIds);
   }
 
-  #pickImage(): { studioId: string; id: string } | undefined {
+  #pickImage(): Tenant | undefined {
     const { images, providedIds } = this.#shared;
     if (this.#random.chance(0.04)) return { studioId: this.#pickStudio(), id: this.#random.pick(providedIds) };
     if (images.length === 0) return undefined;
@@ -438,7 +564,16 @@ class User {
     return this.#random.pick(live.length > 0 && this.#random.chance(0.7) ? live : images.slice(-12));
   }
 
+  #pickComponent(): Tenant | undefined {
+    const { components } = this.#shared;
+    if (components.length === 0) return undefined;
+    const live = components.filter(({ id }) => this.#row(KIND.studioComponent, id)?.state === 'READY');
+    return this.#random.pick(live.length > 0 && this.#random.chance(0.7) ? live : components.slice(-12));
+  }
+
   #pickTagged(): { id: string; arn: string } {
+    const component = this.#random.chance(0.3) ? this.#pickComponent() : undefined;
+    if (component) return { id: component.id, arn: arnOfComponent(component.id) };
     const image = this.#random.chance(0.8) ? this.#pickImage() : undefined;
     if (image) return { id: image.id, arn: arnOfImage(image.id) };
     const id = this.#pickStudio();
@@ -456,6 +591,11 @@ class User {
     if (!providedIds.includes(id) && !images.some((known) => known.id === id)) images.push({ studioId, id });
   }
 
+  #learnComponent(studioId: string, id: string): void {
+    const { components } = this.#shared;
+    if (!components.some((known) => known.id === id)) components.push({ studioId, id });
+  }
+
   #row(kind: string, id: string) {
     return this.#shared.watched.rows.get(`${kind}/${id}`);
   }
@@ -464,8 +604,8 @@ class User {
     return [...this.#shared.watched.rows.values()].filter((row) => row.kind === kind);
   }
 
-  #imagesOf(studioId: string): string[] {
-    return this.#rows(KIND.streamingImage)
+  #rowsIn(studioId: string, kind: string): string[] {
+    return this.#rows(kind)
       .filter((row) => row.studioId === studioId)
       .map(({ id }) => id);
   }

@@ -5,6 +5,7 @@
  */
 import assert from 'node:assert/strict';
 import type { StreamingImage } from '../../src/contract/streaming-image.ts';
+import type { StudioComponent } from '../../src/contract/studio-component.ts';
 import { KIND } from '../../src/domain/kinds.ts';
 import type { Row, Store, Write } from '../../src/store/store.ts';
 import type { World } from '../support/domain.ts';
@@ -17,6 +18,16 @@ const MOVES: Readonly<Record<string, Readonly<Record<string, readonly string[]>>
     CREATE_FAILED: ['CREATE_FAILED', 'DELETE_IN_PROGRESS'],
     DELETE_IN_PROGRESS: ['DELETE_IN_PROGRESS', 'DELETED', 'DELETE_FAILED'],
     DELETE_FAILED: ['DELETE_FAILED', 'DELETE_IN_PROGRESS'],
+    DELETED: ['DELETED'],
+  },
+  [KIND.studioComponent]: {
+    CREATE_IN_PROGRESS: ['CREATE_IN_PROGRESS', 'READY', 'CREATE_FAILED'],
+    READY: ['READY', 'UPDATE_IN_PROGRESS', 'DELETE_IN_PROGRESS'],
+    CREATE_FAILED: ['CREATE_FAILED', 'DELETE_IN_PROGRESS'],
+    UPDATE_IN_PROGRESS: ['UPDATE_IN_PROGRESS', 'READY', 'UPDATE_FAILED'],
+    UPDATE_FAILED: ['UPDATE_FAILED', 'UPDATE_IN_PROGRESS', 'DELETE_IN_PROGRESS'],
+    DELETE_IN_PROGRESS: ['DELETE_IN_PROGRESS', 'DELETED', 'DELETE_FAILED'],
+    DELETE_FAILED: ['DELETE_FAILED', 'UPDATE_IN_PROGRESS', 'DELETE_IN_PROGRESS'],
     DELETED: ['DELETED'],
   },
   [KIND.studio]: {
@@ -37,6 +48,8 @@ const OPEN = ['READY', 'UPDATE_FAILED', 'DELETE_FAILED'];
 const FIXED = [
   'arn',
   'streamingImageId',
+  'studioComponentId',
+  'createdBy',
   'ec2ImageId',
   'owner',
   'platform',
@@ -46,11 +59,22 @@ const FIXED = [
   'homeRegion',
 ];
 
+export interface Quotas {
+  readonly images: number;
+  readonly components: number;
+  readonly sharedFileSystems: number;
+}
+
+/** Whether a row at rest goes by itself, once its time is over. */
+export function isPassing({ kind, state }: Pick<Row, 'kind' | 'state'>): boolean {
+  return state === 'DELETED' || (kind === KIND.studioComponent && state === 'CREATE_FAILED');
+}
+
 const keyOf = (kind: string, id: string) => `${kind}/${id}`;
 
 export class WatchedStore implements Store {
   readonly rows = new Map<string, Row>();
-  /** Ids of the images that were ever created under a name. */
+  /** Ids of the images and components that were ever created under a name. */
   readonly inserted = new Map<string, string[]>();
   /** Keys of every token that was ever remembered. */
   readonly tokens = new Set<string>();
@@ -58,14 +82,14 @@ export class WatchedStore implements Store {
   onInsert: (row: Row) => void = () => undefined;
   commits = 0;
   readonly #store: Store;
-  readonly #quota: number;
+  readonly #quotas: Quotas;
   #drivers: Pick<World, 'keys' | 'images'> | undefined;
   /** The first thing that was wrong. Kept, because whoever wrote may be a process that is dead by now. */
   #failure: Error | undefined;
 
-  constructor(store: Store, quota: number) {
+  constructor(store: Store, quotas: Quotas) {
     this.#store = store;
-    this.#quota = quota;
+    this.#quotas = quotas;
   }
 
   watchDrivers(drivers: Pick<World, 'keys' | 'images'>): void {
@@ -134,19 +158,20 @@ export class WatchedStore implements Store {
   #deleted(kind: string, id: string, version: number): void {
     const before = this.rows.get(keyOf(kind, id));
     assert.equal(before?.version, version);
-    if (MOVES[kind]) assert.equal(before?.state, 'DELETED', `${id} is purged`);
+    if (MOVES[kind]) assert.ok(before && isPassing(before), `${id} is purged`);
     this.rows.delete(keyOf(kind, id));
   }
 
   #inserted(row: Row): void {
     assert.ok(!this.rows.has(keyOf(row.kind, row.id)), `${row.id} was there already`);
     assert.equal(row.version, 1);
-    if (row.kind === KIND.eulaAcceptance || (row.kind === KIND.streamingImage && row.studioId !== 'amazon')) {
+    const tenants: string[] = [KIND.eulaAcceptance, KIND.streamingImage, KIND.studioComponent];
+    if (tenants.includes(row.kind) && row.studioId !== 'amazon') {
       const studio = this.rows.get(keyOf(KIND.studio, row.studioId));
       assert.ok(studio && OPEN.includes(studio.state), `${row.kind} in a studio that is ${studio?.state}`);
     }
     this.rows.set(keyOf(row.kind, row.id), row);
-    if (row.kind === KIND.streamingImage) {
+    if (row.kind === KIND.streamingImage || row.kind === KIND.studioComponent) {
       const { name } = JSON.parse(row.doc) as { name: string };
       this.inserted.set(name, [...(this.inserted.get(name) ?? []), row.id]);
     }
@@ -168,15 +193,26 @@ export class WatchedStore implements Store {
 
   #checkEverything(): void {
     const counts = new Map<string, number>();
+    const count = (what: string) => counts.set(what, (counts.get(what) ?? 0) + 1);
     const names = new Set<string>();
     for (const row of this.rows.values()) {
       if (!MOVES[row.kind]) continue;
-      const works = row.state.endsWith('_IN_PROGRESS') || row.state === 'DELETED';
+      const works = row.state.endsWith('_IN_PROGRESS') || isPassing(row);
       assert.equal(row.dueAt !== null, works, `${row.id} is ${row.state}, due at ${row.dueAt}`);
       if (row.kind === KIND.studio) this.#checkStudio(row, names);
-      else this.#checkImage(row, counts);
+      else this.#checkTenant(row, count);
     }
-    for (const [studioId, count] of counts) assert.ok(count <= this.#quota, `${studioId} has ${count} images`);
+    const { images, components, sharedFileSystems } = this.#quotas;
+    const limits: Record<string, number> = {
+      [KIND.streamingImage]: images,
+      [KIND.studioComponent]: components,
+      SHARED_FILE_SYSTEM: sharedFileSystems,
+      ACTIVE_DIRECTORY: 1,
+    };
+    for (const [what, found] of counts) {
+      const limit = limits[what.split(' ')[1]!] ?? Number.POSITIVE_INFINITY;
+      assert.ok(found <= limit, `${found} of ${what}`);
+    }
   }
 
   /** A studio that never came to be has given its name back, and keeps no other from it. */
@@ -190,14 +226,32 @@ export class WatchedStore implements Store {
     names.add(uniqueName);
   }
 
-  #checkImage(row: Row, counts: Map<string, number>): void {
-    if (row.state === 'DELETED') return;
+  /** What lives in a studio, or was provided for every one of them. */
+  #checkTenant(row: Row, count: (what: string) => void): void {
+    if (row.state === 'DELETED') {
+      assert.equal(row.uniqueName, null, `${row.id} keeps a name from others`);
+      return;
+    }
     if (row.studioId !== 'amazon') {
-      counts.set(row.studioId, (counts.get(row.studioId) ?? 0) + 1);
+      count(`${row.studioId} ${row.kind}`);
       const studio = this.rows.get(keyOf(KIND.studio, row.studioId));
       assert.ok(studio && studio.state !== 'DELETED', `${row.id} outlives its studio`);
     }
-    if (row.state === 'READY') this.#checkReadable(row);
+    if (row.kind === KIND.studioComponent) this.#checkComponent(row, count);
+    else if (row.state === 'READY') this.#checkReadable(row);
+  }
+
+  /** One that has come to be holds a seat exactly where its type has a quota. */
+  #checkComponent(row: Row, count: (what: string) => void): void {
+    if (row.state.startsWith('CREATE_')) return;
+    const { type } = JSON.parse(row.doc) as StudioComponent;
+    const seated = type === 'ACTIVE_DIRECTORY' || type === 'SHARED_FILE_SYSTEM';
+    const begins = `${row.studioId}/${type}/`;
+    // One that failed can be on its way out without a seat.
+    if (!row.state.startsWith('DELETE_')) {
+      assert.equal(row.uniqueName?.startsWith(begins) ?? false, seated, `${row.id} holds ${row.uniqueName}`);
+    }
+    if (row.uniqueName) count(`${row.studioId} ${type}`);
   }
 
   #checkReadable(row: Row): void {

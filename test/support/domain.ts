@@ -15,6 +15,7 @@ import { openSqlite } from '../../src/store/sqlite.ts';
 import type { Store } from '../../src/store/store.ts';
 import { streamingImageJobs } from '../../src/worker/streaming-image.ts';
 import { studioJobs } from '../../src/worker/studio.ts';
+import { studioComponentJobs } from '../../src/worker/studio-component.ts';
 import { createWorker } from '../../src/worker/worker.ts';
 import { SimulatedImages, SimulatedKeys } from './simulated.ts';
 
@@ -59,6 +60,8 @@ export const SETTINGS: DomainSettings = {
   tombstoneMs: 24 * 3_600_000,
   tokenMs: 24 * 3_600_000,
   streamingImagesMax: 10,
+  studioComponentsMax: 500,
+  sharedFileSystemsMax: 10,
 };
 
 export interface World {
@@ -112,7 +115,11 @@ export function createWorld(options: { seed?: string; settings?: Partial<DomainS
         log: silentLog,
         leaseMs: 15_000,
         tombstoneMs: settings.tombstoneMs,
-        jobs: [...studioJobs({ store, keys }), ...streamingImageJobs({ store, images, keys, importsMax: 2 })],
+        jobs: [
+          ...studioJobs({ store, keys }),
+          ...studioComponentJobs({ store, keys }),
+          ...streamingImageJobs({ store, images, keys, importsMax: 2 }),
+        ],
       }),
     settle: async () => {
       const worker = world.worker();

@@ -1,4 +1,4 @@
-/** A studio and an image at rest in a running service, without the minutes that making a real image takes. */
+/** A studio, an image and a component at rest in a running service, without the minutes that making a real image takes. */
 import assert from 'node:assert/strict';
 import { applyToStreamingImage, newStreamingImage } from '../../src/domain/streaming-image.ts';
 import type { TestService } from './service.ts';
@@ -32,6 +32,17 @@ export async function putReadyImage({ service }: TestService, studioId: string, 
   const row = { ...applyToStreamingImage(inProgress, { type: 'imported' }, parts), version: 1 };
   await parts.store.write([{ op: 'insert', row }]);
   return row.id;
+}
+
+/** A READY component. */
+export async function makeComponent(service: TestService, studioId: string, more: object = {}): Promise<string> {
+  const path = `${API}/studios/${encodeURIComponent(studioId)}/studio-components`;
+  const body = { name: 'component', type: 'CUSTOM', ...more };
+  const answer = await service.call({ method: 'POST', path, body });
+  assert.equal(answer.status, 200, answer.body);
+  const { studioComponentId } = JSON.parse(answer.body).studioComponent as { studioComponentId: string };
+  await untilState(service, `${path}/${studioComponentId}`, 'READY');
+  return studioComponentId;
 }
 
 /** The answer of a Get, once it shows the state. */

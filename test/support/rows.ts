@@ -1,5 +1,6 @@
 /** Rows put straight into the store, in any state: what a test needs to find there without going the whole way. */
 import type { StreamingImage } from '../../src/contract/streaming-image.ts';
+import type { StudioComponent } from '../../src/contract/studio-component.ts';
 import { newEula } from '../../src/domain/eula.ts';
 import { AMAZON, KIND, newRow } from '../../src/domain/kinds.ts';
 import { lifecycleOf } from '../../src/domain/lifecycles.ts';
@@ -9,6 +10,7 @@ import { ADMINISTRATOR, SETTINGS, type World } from './domain.ts';
 const arnPrefix = `arn:aws:nimble:${SETTINGS.region}:${SETTINGS.accountId}`;
 
 export const arnOfImage = (id: string) => `${arnPrefix}:streaming-image/${id}`;
+export const arnOfComponent = (id: string) => `${arnPrefix}:studio-component/${id}`;
 /** The form that answers hold: without the region that the id begins with. */
 export const arnOfStudio = (id: string) => `${arnPrefix}:studio/${id.replace(/^.*:/, '')}`;
 
@@ -44,6 +46,44 @@ export async function putImage(
   const row = newRow({
     kind: KIND.streamingImage,
     id: streamingImageId,
+    studioId,
+    state,
+    createdAt: world.clock.now(),
+    doc: JSON.stringify(doc),
+    ...more,
+  });
+  return (await insert(world, row)).id;
+}
+
+/** A component in any state, with the status that belongs to it. */
+export async function putComponent(
+  world: World,
+  studioId: string,
+  { state = 'READY', ...members }: Partial<StudioComponent> = {},
+  more: Partial<Row> = {},
+): Promise<string> {
+  const studioComponentId = world.services.ids.short();
+  const doc: StudioComponent = {
+    arn: arnOfComponent(studioComponentId),
+    createdAt: '2026-01-01T00:00:00Z',
+    createdBy: ADMINISTRATOR.principalId,
+    name: 'component',
+    state,
+    statusCode: lifecycleOf(KIND.studioComponent).states[state]!.statusCodes[0] as NonNullable<
+      StudioComponent['statusCode']
+    >,
+    statusMessage: `put there ${state}`,
+    studioComponentId,
+    subtype: 'CUSTOM',
+    tags: {},
+    type: 'CUSTOM',
+    updatedAt: '2026-01-01T00:00:00Z',
+    updatedBy: ADMINISTRATOR.principalId,
+    ...members,
+  };
+  const row = newRow({
+    kind: KIND.studioComponent,
+    id: studioComponentId,
     studioId,
     state,
     createdAt: world.clock.now(),

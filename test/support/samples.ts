@@ -15,6 +15,9 @@ const TEXTS = [
   'us-west-2',
   'ami-0123456789abcdef0',
   'Ab-_9',
+  '/mnt/show',
+  '2021-03-31',
+  'Z',
   'abc',
 ];
 
@@ -30,6 +33,8 @@ export function sampleOf(shape: Shape): unknown {
       assert.ok(text !== undefined, `no sample fits ${shape.pattern}`);
       return text;
     }
+    case 'integer':
+      return shape.max;
     case 'timestamp':
       return SAMPLE_TIME;
     case 'list':
@@ -38,6 +43,10 @@ export function sampleOf(shape: Shape): unknown {
       return { [ODD_TEXT]: sampleOf(shape.value), plain: '' };
     case 'structure':
       return sampleMembers(shape.members);
+    case 'union': {
+      const [first] = Object.entries(shape.members);
+      return Object.fromEntries([[first![0], sampleOf(first![1].shape)]]);
+    }
   }
 }
 

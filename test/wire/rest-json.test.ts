@@ -150,6 +150,57 @@ describe('the query', () => {
     assert.match(invalid('ListStudios', { query: 'nextToken=a&nextToken=b&nextToken=c' }), /^2 validation errors/);
   });
 
+  test('an integer is read from its digits', () => {
+    const maxResults = (text: string) => read('ListStudioComponents', { query: `maxResults=${text}` }).maxResults;
+    for (const [text, number] of [
+      ['1', 1],
+      ['100', 100],
+      ['007', 7],
+      ['%35', 5],
+    ] as const) {
+      assert.equal(maxResults(text), number);
+    }
+    assert.equal('maxResults' in read('ListStudioComponents', { query: '' }), false);
+    for (const text of [
+      '',
+      '+',
+      '%2B5',
+      '5.0',
+      '1e1',
+      '0x1',
+      '%205',
+      '5%20',
+      'five',
+      'NaN',
+      'Infinity',
+      '٣',
+      '-',
+      '9'.repeat(99),
+    ]) {
+      assert.equal(
+        invalid('ListStudioComponents', { query: `maxResults=${text}` }),
+        "1 validation error detected. Value at '/maxResults' failed to satisfy constraint: " +
+          'Member must be an integer of at most 15 digits',
+      );
+    }
+    for (const text of ['0', '-1', '101', '999999999999999']) {
+      const refusal = invalid('ListStudioComponents', { query: `maxResults=${text}` });
+      assert.match(refusal, /'\/maxResults'.*: Member must be between 1 and 100, inclusive$/);
+    }
+    assert.match(invalid('ListStudioComponents', { query: 'maxResults=x&maxResults=1' }), /Member must be given once/);
+  });
+
+  test('a list of an enumeration', () => {
+    const { states } = read('ListStudioComponents', { query: 'states=READY&states=DELETED' });
+    assert.deepEqual(states, ['READY', 'DELETED']);
+    for (const text of ['', 'ready', 'READY,DELETED']) {
+      assert.match(
+        invalid('ListStudioComponents', { query: `states=READY&states=${text}` }),
+        /'\/states\/2\/member'.*enum value set/,
+      );
+    }
+  });
+
   test('bad escapes', () => {
     for (const broken of ['%', '%zz', '%E0%A4%A', '%FF']) {
       assert.match(invalid('ListStudios', { query: `nextToken=${broken}` }, 'BAD_ENCODING'), /'\/nextToken'/);

@@ -10,13 +10,14 @@ import type { Operation } from '../../src/contract/operation.ts';
 import type { StringShape } from '../../src/contract/shape.ts';
 import { ERROR_STATUS, type ErrorName } from '../../src/errors.ts';
 import type { Answer, Message } from '../support/connection.ts';
-import { API, makeStudio, putReadyImage } from '../support/furnish.ts';
+import { API, makeComponent, makeStudio, putReadyImage } from '../support/furnish.ts';
 import { sampleMembers } from '../support/samples.ts';
 import { type Draft, startService } from '../support/service.ts';
 
 const service = await startService({ after });
 const studioId = await makeStudio(service, 'alpha');
 const imageId = await putReadyImage(service, studioId);
+const componentId = await makeComponent(service, studioId);
 const studioPath = `${API}/studios/${encodeURIComponent(studioId)}`;
 const imagesPath = `${studioPath}/streaming-images`;
 const imagePath = `${imagesPath}/${imageId}`;
@@ -117,11 +118,12 @@ describe('malformed bodies', () => {
   });
 });
 
-/** Drafts of an operation on the studio and the image that are there. */
+/** Drafts of an operation on the studio, the image and the component that are there. */
 function draftOf({ method, uri, query }: Operation, body?: unknown): Draft {
   const path = uri
     .replace('{studioId}', encodeURIComponent(studioId))
     .replace('{streamingImageId}', imageId)
+    .replace('{studioComponentId}', componentId)
     .replace('{eulaId}', 'none')
     .replace('/tags/{resourceArn}', imageTags.slice(API.length));
   const required = Object.entries(query).filter(([, member]) => member.required);
@@ -138,8 +140,9 @@ describe('members of bodies, generated from the contract', () => {
     ['a list', ['x']],
     ['an object', { x: 'x' }],
   ];
-  const article = { string: 'a string', list: 'a list', map: 'an object', structure: 'an object', timestamp: '' };
-  const fitting = { string: 'text', list: 'a list', map: 'an object', structure: 'an object', timestamp: '' };
+  const object = { map: 'an object', structure: 'an object', union: 'an object' };
+  const article = { string: 'a string', integer: 'an integer', list: 'a list', ...object, timestamp: '' };
+  const fitting = { string: 'text', integer: 'a number', list: 'a list', ...object, timestamp: '' };
 
   for (const operation of withBody) {
     const whole = sampleMembers(operation.body);
@@ -178,7 +181,12 @@ describe('members of bodies, generated from the contract', () => {
           await refusedWith({ [name]: 'NOT SO!' }, violation(at, constraint));
         });
       }
-      assert.equal(values, undefined, 'enumerations at the top need a case of their own');
+      if (values) {
+        test(`${operation.name} ${at} that is none of its values`, async () => {
+          const constraint = `Member must satisfy enum value set: [${values.join(', ')}]`;
+          await refusedWith({ [name]: 'NOT SO!' }, violation(at, constraint));
+        });
+      }
     }
   }
 
@@ -310,15 +318,18 @@ describe('what is not there', () => {
   for (const operation of operations as readonly Operation[]) {
     if (!operation.uri.includes('{studioId}')) continue;
     test(`${operation.name} of a studio that does not exist names the studio`, async () => {
-      const draft = draftOf(operation, { ...sampleMembers(operation.body), tags: {} });
+      // What is wrong with its members would be told first.
+      const fine = { tags: {}, configuration: undefined };
+      const draft = draftOf(operation, { ...sampleMembers(operation.body), ...fine });
       const path = draft.path.replace(encodeURIComponent(studioId), 'us-west-2%3Astid-none');
       await absent({ ...draft, path }, 'us-west-2:stid-none');
     });
 
-    if (!operation.uri.includes('{streamingImageId}')) continue;
-    test(`${operation.name} of an image that does not exist names the image`, async () => {
+    if (!/\{streamingImageId\}|\{studioComponentId\}/.test(operation.uri)) continue;
+    test(`${operation.name} of what does not exist in the studio names that`, async () => {
       const draft = draftOf(operation, {});
-      await absent({ ...draft, path: draft.path.replace(imageId, 'none') }, 'none');
+      const path = draft.path.replace(imageId, 'none').replace(componentId, 'none');
+      await absent({ ...draft, path }, 'none');
     });
   }
 

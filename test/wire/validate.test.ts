@@ -4,8 +4,10 @@
  */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import fc from 'fast-check';
 import {
   enumeration,
+  integer,
   list,
   type Members,
   map,
@@ -14,9 +16,12 @@ import {
   string,
   structure,
   timestamp,
+  union,
 } from '../../src/contract/shape.ts';
 import { ServiceError } from '../../src/errors.ts';
 import { readMembers, Violations } from '../../src/wire/validate.ts';
+
+const SEED = Number(process.env.BACKLOT_SEED ?? 20_200_801);
 
 type Source = Readonly<Record<string, unknown>>;
 
@@ -54,6 +59,9 @@ function unreadable(members: Members, source: Source): string {
 
 const one = (path: string, constraint: string, value = 'Value') =>
   `1 validation error detected. ${value} at '${path}' failed to satisfy constraint: ${constraint}`;
+
+const choice = optional(union('Choice', { a: string(), b: structure('B', { size: optional(string({ max: 3 })) }) }));
+const EXACTLY_ONE = 'Member must have exactly one of: [a, b]';
 
 describe('the wording of every violation', () => {
   const cases: [string, Members, Source, string][] = [
@@ -126,6 +134,32 @@ describe('the wording of every violation', () => {
       one('/tags/show', 'Member must have length greater than or equal to 1', 'Value with length 0'),
     ],
     [
+      'an integer below its range',
+      { count: optional(integer({ min: 1, max: 100 })) },
+      { count: 0 },
+      one('/count', 'Member must be between 1 and 100, inclusive'),
+    ],
+    [
+      'an integer above its range',
+      { count: optional(integer({ min: 1, max: 100 })) },
+      { count: 101 },
+      one('/count', 'Member must be between 1 and 100, inclusive'),
+    ],
+    ['two of a union', { choice }, { choice: { a: 'x', b: {} } }, one('/choice', EXACTLY_ONE)],
+    ['none of a union that is known', { choice }, { choice: { c: 'x' } }, one('/choice', EXACTLY_ONE)],
+    [
+      'a union that must be there and is empty',
+      { choice: required(choice.shape) },
+      { choice: {} },
+      one('/choice', 'Member must not be null'),
+    ],
+    [
+      'a member of what a union holds',
+      { choice },
+      { choice: { b: { size: 'xxxx' } } },
+      one('/choice/b/size', 'Member must have length less than or equal to 3', 'Value with length 4'),
+    ],
+    [
       'a member of a structure',
       { key: optional(structure('Key', { type: required(string()) })) },
       { key: {} },
@@ -166,6 +200,8 @@ describe('values of the wrong type', () => {
     ids: optional(list(string())),
     tags: optional(map(string())),
     key: optional(structure('Key', { type: optional(string()) })),
+    choice,
+    count: optional(integer({ min: 1, max: 100 })),
   };
   const values: [string, unknown][] = [
     ['a number', 10],
@@ -174,12 +210,20 @@ describe('values of the wrong type', () => {
     ['a list', []],
     ['an object', {}],
   ];
-  const wanted = { name: ['text', 'a string'], ids: ['a list', 'a list'], tags: ['an object', 'an object'] } as const;
+  const object = ['an object', 'an object'] as const;
+  const wanted = {
+    name: ['text', 'a string'],
+    ids: ['a list', 'a list'],
+    tags: object,
+    key: object,
+    choice: object,
+    count: ['a number', 'an integer'],
+  } as const;
 
-  for (const [member, [itsType, must]] of Object.entries({ ...wanted, key: wanted.tags })) {
+  for (const [member, [itsType, must]] of Object.entries(wanted)) {
     for (const [type, value] of values) {
       if (type === itsType) continue;
-      test(`${type} is not ${must}`, () => {
+      test(`${type} is not ${must} (${member})`, () => {
         assert.equal(
           unreadable(members, { [member]: value }),
           `[Unknown error parsing request body] Value at '/${member}' must be ${must}.`,
@@ -192,6 +236,12 @@ describe('values of the wrong type', () => {
     assert.match(unreadable(members, { ids: ['a', 1] }), /'\/ids\/2\/member' must be a string/);
     assert.match(unreadable(members, { tags: { a: {} } }), /'\/tags\/a' must be a string/);
     assert.match(unreadable(members, { key: { type: [] } }), /'\/key\/type' must be a string/);
+  });
+
+  test('what is no whole number is no integer', () => {
+    for (const count of [1.5, -0.1, 1e-9, Number.POSITIVE_INFINITY, '5', [5]]) {
+      assert.match(unreadable(members, { count }), /'\/count' must be an integer/);
+    }
   });
 
   test('no input of this API is a time', () => {
@@ -254,6 +304,57 @@ describe('what is read', () => {
       JSON.stringify(accepted(members, { ids: [], tags: {}, key: {}, name: '' })),
       '{"ids":[],"tags":{},"key":{},"name":""}',
     );
+  });
+});
+
+describe('integers', () => {
+  test(`exactly the whole numbers of the range are taken (BACKLOT_SEED=${SEED})`, () => {
+    const limits = fc.tuple(fc.integer(), fc.integer()).map(([a, b]) => ({ min: Math.min(a, b), max: Math.max(a, b) }));
+    const near = ({ min, max }: { min: number; max: number }) => fc.constantFrom(min - 1, min, max, max + 1);
+    const property = fc.property(
+      limits.chain((range) => fc.tuple(fc.constant(range), fc.oneof(fc.integer(), near(range)))),
+      ([range, count]) => {
+        const members = { count: optional(integer(range)) };
+        const { value, violations } = read(members, { count });
+        assert.equal(violations.any, count < range.min || count > range.max);
+        assert.deepEqual(value, { count });
+      },
+    );
+    fc.assert(property, { seed: SEED, numRuns: 500 });
+  });
+});
+
+describe('unions', () => {
+  test('the one member that is given is read, and nulls and unknown members beside it are ignored', () => {
+    assert.deepEqual(accepted({ choice }, { choice: { a: 'x' } }), { choice: { a: 'x' } });
+    assert.deepEqual(accepted({ choice }, { choice: { a: null, b: {}, c: 1 } }), { choice: { b: {} } });
+  });
+
+  test('an empty one, or one of nulls, is the same as absent: some clients send it for what they were not given', () => {
+    for (const empty of [{}, { a: null }, { a: null, b: null, c: null }, null]) {
+      assert.deepEqual(accepted({ choice }, { choice: empty }), {});
+    }
+  });
+
+  test('a member that is found by inheritance is none', () => {
+    const odd = optional(union('Odd', { toString: string(), constructor: string() }));
+    assert.deepEqual(accepted({ odd }, { odd: {} }), {});
+    assert.match(violated({ odd }, { odd: { other: 1 } }), /exactly one of: \[toString, constructor\]/);
+  });
+
+  test(`what is read has exactly one member, whatever is sent (BACKLOT_SEED=${SEED})`, () => {
+    const names = ['a', 'b', 'c', 'd'];
+    const shape = union('Any', Object.fromEntries(names.map((name) => [name, string()])));
+    const name = fc.constantFrom(...names, 'e', '__proto__', 'constructor', '');
+    const sent = fc.dictionary(name, fc.option(fc.string()), { maxKeys: 4 });
+    const property = fc.property(sent, (source) => {
+      const { value, violations } = read({ any: optional(shape) }, { any: source });
+      const given = Object.entries(source).filter(([, text]) => text !== null);
+      const known = given.filter(([member]) => names.includes(member));
+      assert.equal(violations.any, given.length > 0 && known.length !== 1);
+      if (!violations.any) assert.deepEqual(value, given.length === 0 ? {} : { any: Object.fromEntries(known) });
+    });
+    fc.assert(property, { seed: SEED, numRuns: 500 });
   });
 });
 

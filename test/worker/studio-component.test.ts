@@ -1,0 +1,222 @@
+/**
+ * The work behind a component: it comes to its end whichever process dies or stands still on the way, it is given up only
+ * where that leaves everything as it was, and what failed goes by itself.
+ */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { StudioComponent } from '../../src/contract/studio-component.ts';
+import { KIND } from '../../src/domain/kinds.ts';
+import { ATTEMPTS_MAX } from '../../src/worker/worker.ts';
+import { Process } from '../support/process.ts';
+import { createScene, LEASE_MS, processHeldAt, processThatDiesAt, type Scene } from './scene.ts';
+
+const KEY = 'arn:aws:kms:us-west-2:123456789012:key/1';
+
+interface One {
+  readonly studioComponent: StudioComponent;
+}
+
+async function create(scene: Scene, input: object = {}, studioId = scene.studioId): Promise<string> {
+  const call = { studioId, name: 'n', type: 'CUSTOM', ...input };
+  return (await scene.world.call<One>('CreateStudioComponent', call)).studioComponent.studioComponentId!;
+}
+
+async function ready(scene: Scene, input: object = {}): Promise<string> {
+  const id = await create(scene, input);
+  await scene.finish();
+  return id;
+}
+
+async function componentOf(scene: Scene, id: string): Promise<StudioComponent | undefined> {
+  const row = await scene.world.store.get(KIND.studioComponent, id);
+  return row && (JSON.parse(row.doc) as StudioComponent);
+}
+
+/** A studio under a key that was there when it was made. */
+async function studioWithoutKey(scene: Scene): Promise<string> {
+  scene.world.keys.customerKeys.add(KEY);
+  const studioId = await scene.world.makeStudio({
+    studioEncryptionConfiguration: { keyType: 'CUSTOMER_MANAGED_KEY', keyArn: KEY },
+  });
+  scene.world.keys.customerKeys.delete(KEY);
+  return studioId;
+}
+
+/** What is begun in each, and the status it comes to. */
+const STORIES: Record<string, { begin: (scene: Scene) => Promise<string>; ends: [string, string] }> = {
+  creating: {
+    begin: (scene) => create(scene, { type: 'SHARED_FILE_SYSTEM' }),
+    ends: ['READY', 'STUDIO_COMPONENT_CREATED'],
+  },
+  'creating a second Active Directory': {
+    begin: async (scene) => {
+      await ready(scene, { type: 'ACTIVE_DIRECTORY' });
+      return create(scene, { type: 'ACTIVE_DIRECTORY' });
+    },
+    ends: ['CREATE_FAILED', 'ACTIVE_DIRECTORY_ALREADY_EXISTS'],
+  },
+  'creating under a key that is not there': {
+    begin: async (scene) => create(scene, {}, await studioWithoutKey(scene)),
+    ends: ['CREATE_FAILED', 'ENCRYPTION_KEY_NOT_FOUND'],
+  },
+  updating: {
+    begin: async (scene) => {
+      const studioComponentId = await ready(scene);
+      const call = { studioId: scene.studioId, studioComponentId, type: 'ACTIVE_DIRECTORY' };
+      await scene.world.call('UpdateStudioComponent', call);
+      return studioComponentId;
+    },
+    ends: ['READY', 'STUDIO_COMPONENT_UPDATED'],
+  },
+  'updating into a second Active Directory': {
+    begin: async (scene) => {
+      await ready(scene, { type: 'ACTIVE_DIRECTORY' });
+      const studioComponentId = await ready(scene);
+      const call = { studioId: scene.studioId, studioComponentId, type: 'ACTIVE_DIRECTORY' };
+      await scene.world.call('UpdateStudioComponent', call);
+      return studioComponentId;
+    },
+    ends: ['UPDATE_FAILED', 'ACTIVE_DIRECTORY_ALREADY_EXISTS'],
+  },
+  deleting: {
+    begin: async (scene) => {
+      const studioComponentId = await ready(scene, { type: 'ACTIVE_DIRECTORY' });
+      await scene.world.call('DeleteStudioComponent', { studioId: scene.studioId, studioComponentId });
+      return studioComponentId;
+    },
+    ends: ['DELETED', 'STUDIO_COMPONENT_DELETED'],
+  },
+};
+
+/** States whose rows go by themselves after a while. */
+const PASSING = ['DELETED', 'CREATE_FAILED'];
+
+for (const [story, { begin, ends }] of Object.entries(STORIES)) {
+  const assertEnded = async (scene: Scene, id: string, what: string) => {
+    const { state, statusCode } = (await componentOf(scene, id))!;
+    assert.deepEqual([state, statusCode], ends, what);
+    const row = (await scene.world.store.get(KIND.studioComponent, id))!;
+    assert.equal(row.attempts, 0, what);
+    assert.equal(row.dueAt !== null, PASSING.includes(state!), what);
+    assert.equal(row.private, '{}', what);
+    if (PASSING.includes(state!)) assert.equal(row.uniqueName, null, 'it is in the way of no other');
+  };
+
+  test(`${story} ends in ${ends.join(' ')}, also when the process dies or stands still at any point`, async (t) => {
+    const first = await createScene(t);
+    const id = await begin(first);
+    const points = await first.trace();
+    await assertEnded(first, id, 'undisturbed');
+    t.mock.timers.reset();
+    for (const [index, point] of points.entries()) {
+      for (const dies of [true, false]) {
+        const scene = await createScene(t);
+        const componentId = await begin(scene);
+        const zombie = processHeldAt(index);
+        const ended = scene.workIn(dies ? processThatDiesAt(index) : zombie.process);
+        await (dies ? ended : zombie.reached);
+        scene.world.clock.advance(LEASE_MS);
+        await scene.finish();
+        await assertEnded(scene, componentId, `before ${point}`);
+        zombie.release();
+        await ended;
+        await assertEnded(scene, componentId, `after ${point}`);
+        t.mock.timers.reset();
+      }
+    }
+  });
+}
+
+/** Work on it takes its process with it, as often as it is tried. */
+async function killEveryAttempt(scene: Scene): Promise<void> {
+  for (let attempt = 1; attempt <= ATTEMPTS_MAX; attempt += 1) {
+    const process: Process = new Process((point) => {
+      if (point === 'store.write') process.kill();
+    });
+    await scene.workIn(process);
+    scene.world.clock.advance(LEASE_MS);
+  }
+}
+
+test('a create that has no outcome fails in the end, and takes no seat', async (t) => {
+  const scene = await createScene(t);
+  const id = await create(scene, { type: 'ACTIVE_DIRECTORY' });
+  await killEveryAttempt(scene);
+  await scene.work();
+  const { state, statusCode } = (await componentOf(scene, id))!;
+  assert.deepEqual([state, statusCode], ['CREATE_FAILED', 'INTERNAL_ERROR']);
+  const second = await ready(scene, { type: 'ACTIVE_DIRECTORY' });
+  assert.equal((await componentOf(scene, second))!.state, 'READY');
+});
+
+test('a delete that has no outcome fails in the end, keeps everything, and can be sent again', async (t) => {
+  const scene = await createScene(t);
+  const studioComponentId = await ready(scene, { type: 'ACTIVE_DIRECTORY' });
+  const remove = () => scene.world.call('DeleteStudioComponent', { studioId: scene.studioId, studioComponentId });
+  await remove();
+  await killEveryAttempt(scene);
+  await scene.work();
+  const { state, statusCode, statusMessage } = (await componentOf(scene, studioComponentId))!;
+  assert.deepEqual([state, statusCode], ['DELETE_FAILED', 'INTERNAL_ERROR']);
+  assert.match(statusMessage!, /log/);
+  const second = await ready(scene, { type: 'ACTIVE_DIRECTORY' });
+  assert.equal((await componentOf(scene, second))!.state, 'CREATE_FAILED');
+  await remove();
+  await scene.finish();
+  assert.equal((await componentOf(scene, studioComponentId))!.state, 'DELETED');
+});
+
+test('an update is never given up: what was answered stands', async (t) => {
+  const scene = await createScene(t);
+  const studioComponentId = await ready(scene);
+  await scene.world.call('UpdateStudioComponent', { studioId: scene.studioId, studioComponentId, name: 'new' });
+  await killEveryAttempt(scene);
+  await killEveryAttempt(scene);
+  await scene.finish();
+  const { state, name } = (await componentOf(scene, studioComponentId))!;
+  assert.deepEqual([state, name], ['READY', 'new']);
+});
+
+test('a key service that fails for a while delays a create, and fails it only in the end', async (t) => {
+  const scene = await createScene(t);
+  const studioId = await studioWithoutKey(scene);
+  scene.world.keys.customerKeys.add(KEY);
+  const fail = (point: string) => {
+    if (point === 'keys.describe') throw new Error('EIO: not for callers');
+  };
+  const id = await create(scene, {}, studioId);
+  await scene.work(fail);
+  assert.equal((await componentOf(scene, id))!.state, 'CREATE_IN_PROGRESS');
+  await scene.finish();
+  assert.equal((await componentOf(scene, id))!.state, 'READY');
+
+  const other = await create(scene, {}, studioId);
+  for (let attempt = 1; attempt <= ATTEMPTS_MAX; attempt += 1) {
+    await scene.work(fail);
+    scene.world.clock.advance(60_000);
+  }
+  const { state, statusCode, statusMessage } = (await componentOf(scene, other))!;
+  assert.deepEqual([state, statusCode], ['CREATE_FAILED', 'INTERNAL_ERROR']);
+  assert.ok(!statusMessage!.includes('EIO'));
+});
+
+test('what could not be created goes when its time is over, unless it is being deleted just then', async (t) => {
+  const scene = await createScene(t, { tombstoneMs: 600_000 });
+  await ready(scene, { type: 'ACTIVE_DIRECTORY' });
+  const [left, deleted] = [
+    await ready(scene, { type: 'ACTIVE_DIRECTORY' }),
+    await ready(scene, { type: 'ACTIVE_DIRECTORY' }),
+  ];
+  scene.world.clock.advance(600_000);
+  let deletion: Promise<unknown> | undefined;
+  await scene.work(async (point, op) => {
+    if (point !== 'store.write' || op !== 'delete') return;
+    const call = { studioId: scene.studioId, studioComponentId: deleted };
+    deletion ??= scene.world.call('DeleteStudioComponent', call);
+    await deletion;
+  });
+  assert.equal(await componentOf(scene, left), undefined);
+  assert.equal((await componentOf(scene, deleted))!.state, 'DELETE_IN_PROGRESS');
+  await scene.finish();
+  assert.equal((await componentOf(scene, deleted))!.state, 'DELETED');
+});
