@@ -1,6 +1,7 @@
 /**
  * What a data directory remembers of itself: that its keys are its own, which region and account its ids name, and that
- * its first access key was made. A start with the wrong root key or without the right database must end before it makes or destroys anything.
+ * its first access key was made. A start with the wrong root key or without the right database must end before it makes
+ * or destroys anything.
  */
 import { existsSync } from 'node:fs';
 import type { Clock } from './clock.ts';
