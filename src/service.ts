@@ -10,8 +10,7 @@ import { type Clock, systemClock } from './clock.ts';
 import { type Config, SETTINGS } from './config.ts';
 import { type OperationName, operations } from './contract/index.ts';
 import { type DataDirectory, lockDataDirectory, openDataDirectory, reasonOf, StartError } from './data-directory.ts';
-import { authorize } from './domain/access.ts';
-import { type AccessKey, openSecret } from './domain/access-key.ts';
+import { openSecret, readPrincipal } from './domain/access-key.ts';
 import type { DomainSettings, Handler, Principal, Services } from './domain/context.ts';
 import { handlers } from './domain/index.ts';
 import { KIND } from './domain/kinds.ts';
@@ -167,8 +166,8 @@ function assemble(parts: Parts, overrides: Overrides, unlock: () => void): Servi
     {
       match: router.match,
       authenticate: (request) => authenticate(request) as Promise<Credential & Principal>,
-      authorize,
-      perform: (operation, handler, input, principal) => perform(operation, handler, input, principal, services),
+      perform: (operation, handler, input, principal, origin) =>
+        perform(operation, handler, input, principal, services, origin),
     },
     new Map([
       ['/healthz', async () => plainText(200, 'ok')],
@@ -245,8 +244,8 @@ async function readiness({ store, directory }: Parts, ready: boolean): Promise<P
 }
 
 /**
- * Reads credentials for the authenticator, which keeps derived keys by object: the same row gives the same object, and
- * a row that was changed or deleted, in this process or another, gives a new one or none.
+ * Reads credentials for the authenticator, which keeps derived keys by object: the same row gives the same object, with
+ * its policies compiled once, and a row that was changed or deleted, in this process or another, gives a new one or none.
  */
 function credentialFinder(store: Store, keys: LocalKeys) {
   const byRow = new WeakMap<Row, Credential & Principal>();
@@ -255,8 +254,7 @@ function credentialFinder(store: Store, keys: LocalKeys) {
     if (!row) return undefined;
     let credential = byRow.get(row);
     if (!credential) {
-      const { principalId, role } = JSON.parse(row.doc) as AccessKey;
-      credential = { accessKeyId, secretAccessKey: openSecret(row, keys), principalId, role };
+      credential = { ...readPrincipal(row), secretAccessKey: openSecret(row, keys) };
       byRow.set(row, credential);
     }
     return credential;

@@ -30,6 +30,8 @@ export interface Command {
   readonly note?: string;
   /** @returns what to print: an object, or a list for a table; nothing when the command has printed by itself. */
   readonly run: (given: Arguments, config: Config) => Promise<Output>;
+  /** For a command that answers a question: the exit code tells the answer as well. */
+  readonly exitCode?: (output: Output) => 0 | 1;
 }
 
 export type Output = object | readonly object[] | undefined;

@@ -4,6 +4,7 @@ import type { Command } from './command.ts';
 import { eulaCommands } from './eula.ts';
 import { keyCommands } from './key.ts';
 import { machineImageCommands } from './machine-image.ts';
+import { policyCommands } from './policy.ts';
 import { serveCommands } from './serve.ts';
 
 export const commands: readonly Command[] = [
@@ -11,5 +12,6 @@ export const commands: readonly Command[] = [
   ...machineImageCommands,
   ...eulaCommands,
   ...accessKeyCommands,
+  ...policyCommands,
   ...keyCommands,
 ];

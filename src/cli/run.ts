@@ -19,7 +19,15 @@ const DATA_SETTINGS: readonly (keyof Settings)[] = [
 const HELP_FLAGS = ['--help', '-h'];
 
 /** By name: the files they come from open parts that a command line with a mistake in it does not need. */
-const TOLD_ERRORS = ['CommandFailed', 'UsageError', 'ConfigError', 'StartError', 'KeyUnavailable', 'ImageFailure'];
+const TOLD_ERRORS = [
+  'CommandFailed',
+  'UsageError',
+  'ConfigError',
+  'StartError',
+  'KeyUnavailable',
+  'ImageFailure',
+  'PolicyRefused',
+];
 
 /** Whether the message is a sentence for the person at the terminal; any other error is a mistake in this program. */
 function isTold(error: unknown): error is Error {
@@ -60,7 +68,7 @@ async function runCommand(argv: readonly string[], streams: Streams): Promise<nu
   const { given, flags, asJson } = parse(command, argv);
   const output = await command.run(given, readConfig(process.env, flags));
   print(output, asJson, streams);
-  return 0;
+  return command.exitCode?.(output) ?? 0;
 }
 
 /** The words that are no flags and no values of flags, wherever those stand. */

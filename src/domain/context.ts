@@ -4,6 +4,7 @@ import type { Clock } from '../clock.ts';
 import type { Input, OperationName } from '../contract/index.ts';
 import type { Ids } from '../ids.ts';
 import type { Store, Write } from '../store/store.ts';
+import type { Policies } from './policy.ts';
 import type { Turns } from './turns.ts';
 
 export interface DomainSettings {
@@ -35,6 +36,15 @@ export interface Principal {
   readonly role: string;
   /** Shows up as `acceptedBy` and the like. */
   readonly principalId: string;
+  /** Of the service that the access key was made for. */
+  readonly username?: string;
+  /** What the principal may do; who is no administrator and has none may do nothing. */
+  readonly policies?: Policies;
+}
+
+/** Where a request came from. */
+export interface Origin {
+  readonly remoteAddress?: string | undefined;
 }
 
 /** Body of an answer: JSON, as text or as UTF-8 bytes. */

@@ -1,5 +1,5 @@
 /**
- * Carries out one operation: client token, handler, guarded write, in the order in which the API checks.
+ * Carries out one operation: permission, client token, handler, guarded write, in the order in which the API checks.
  *
  * A handler reads and decides; this file alone writes what it decided, together with the token, and nobody is answered
  * before that is durable. When another change got in between, the handler decides again on what now stands.
@@ -8,12 +8,16 @@ import type { OperationName } from '../contract/index.ts';
 import type { Operation } from '../contract/operation.ts';
 import { resourceNotFound, ServiceError } from '../errors.ts';
 import { GuardFailed, type Write } from '../store/store.ts';
-import type { Answer, Handler, Principal, Services } from './context.ts';
+import { authorize } from './access.ts';
+import type { Answer, Handler, Origin, Principal, Services } from './context.ts';
 import { type CallDigest, digestCall, requireSameInput } from './idempotency.ts';
 import { lifecycleOf } from './lifecycles.ts';
 
 /** Decisions overtaken this many times in a row are given up as a conflict. */
 const ATTEMPTS_MAX = 8;
+
+/** Of a call that came over no connection. */
+const NOWHERE: Origin = {};
 
 type AnyInput = never;
 type AnyHandler = Handler<OperationName>;
@@ -24,9 +28,14 @@ export function perform(
   input: Readonly<Record<string, unknown>>,
   principal: Principal,
   services: Services,
+  origin: Origin = NOWHERE,
 ): Promise<Answer> {
-  if ('query' in handler) return handler.query(input as AnyInput, principal, services);
-  const decideAndWrite = () => command(operation, handler, input, principal, services);
+  if ('query' in handler) {
+    const permission = authorize({ operation, input, principal, origin }, services);
+    if (!permission) return handler.query(input as AnyInput, principal, services);
+    return permission.then(() => handler.query(input as AnyInput, principal, services));
+  }
+  const decideAndWrite = () => command(operation, handler, input, principal, services, origin);
   return services.turns.take(resourceOf(operation, input), decideAndWrite);
 }
 
@@ -43,10 +52,14 @@ async function command(
   input: Readonly<Record<string, unknown>>,
   principal: Principal,
   services: Services,
+  origin: Origin,
 ): Promise<Answer> {
   const clientToken = input.clientToken as string | undefined;
   const call = clientToken && digestCall(services.settings.accountId, operation, input, clientToken);
   for (let attempt = 1; attempt <= ATTEMPTS_MAX; attempt += 1) {
+    // Each time anew: what got in between may have been a tag that a policy looks at. Nor is a replay for everyone.
+    const permission = authorize({ operation, input, principal, origin }, services);
+    if (permission) await permission;
     if (call) {
       const replayed = await replay(handler, call, operation, input, principal, services);
       if (replayed !== undefined) return replayed;

@@ -1,5 +1,5 @@
 /**
- * The API's front door over node:http: request id, raw target and headers, bounded body, route, signature, access, input,
+ * The API's front door over node:http: request id, raw target and headers, bounded body, route, signature, input,
  * operation, answer, in this order and for every operation alike. It knows nothing of studios.
  *
  * A request that is not authenticated must cause nothing but its refusal. Whatever goes wrong is turned into bytes here
@@ -18,14 +18,13 @@ import type { SignedRequest } from './sigv4.ts';
 export interface Api<H, P> {
   readonly match: (method: string, path: string) => Match<H> | undefined;
   readonly authenticate: (request: SignedRequest) => P | Promise<P>;
-  /** Throws when the principal may not use the operation. */
-  readonly authorize: (principal: P, operation: Operation) => void;
-  /** Body of the answer: JSON, as text or as UTF-8 bytes. */
+  /** Decides whether the principal may, and does it. Body of the answer: JSON, as text or as UTF-8 bytes. */
   readonly perform: (
     operation: Operation,
     handler: H,
     input: Readonly<Record<string, unknown>>,
     principal: P,
+    origin: { readonly remoteAddress?: string | undefined },
   ) => Promise<string | Buffer>;
 }
 
@@ -147,10 +146,9 @@ async function serve<H, P>(
     const { operation, handler, labelNames } = match.route;
     const { rawHeaders } = request;
     const principal = await api.authenticate({ method: request.method!, target, rawHeaders, body });
-    api.authorize(principal, operation);
     const query = queryAt < 0 ? '' : target.slice(queryAt + 1);
     const input = readInput(operation, { labels: match.labels, labelNames, query, rawHeaders, body });
-    const answerText = await api.perform(operation, handler, input, principal);
+    const answerText = await api.perform(operation, handler, input, principal, request.socket);
     status = answer(request, response, operation.status, requestId, answerText);
   } catch (error) {
     status = answerError(request, response, requestId, operationName, error, events);

@@ -393,7 +393,6 @@ async function bareServer(t: Owner, limits: Partial<ServerLimits> = {}) {
     {
       match: createRouter(operations, handlers).match,
       authenticate: () => ({}),
-      authorize: () => undefined,
       perform: async ({ name, method }) => {
         performed.push(name);
         if (method !== 'GET') await release.promise;

@@ -1,0 +1,48 @@
+/**
+ * What each operation is checked against, as the vendor's service authorization reference has it: the type of resource,
+ * and where in the input its id stands. Data only; access.ts is its one reader.
+ *
+ * Every operation must have an entry, and start-up has no other place to look: an operation that is not here is refused.
+ */
+import type { OperationName } from '../contract/index.ts';
+import type { ResourceType } from './policy-terms.ts';
+
+export interface Permission {
+  /** Type of the resource; `named` by the ARN itself; `any` where the reference asks for `*`. */
+  readonly on: ResourceType | 'named' | 'any';
+  /** Member of the input that holds its id, a list of ids, or the ARN; without one it is asked for `type/*`. */
+  readonly id?: string;
+  /** What is made. With tags, it asks for TagResource on that too, or tags that open doors could be had by creating. */
+  readonly makes?: ResourceType;
+  /** Condition keys that hold a member of the input, where it is given. */
+  readonly given?: Readonly<Record<string, string>>;
+  /** Whether it knows `nimble:requesterPrincipalId`: the reference has the key for sessions and ListLaunchProfiles only. */
+  readonly knowsRequester?: true;
+}
+
+const studio: Permission = { on: 'studio', id: 'studioId' };
+const streamingImage: Permission = { on: 'streaming-image', id: 'streamingImageId' };
+const named: Permission = { on: 'named', id: 'resourceArn' };
+
+export const PERMISSIONS: Readonly<Record<OperationName, Permission>> = {
+  CreateStudio: { on: 'studio', makes: 'studio' },
+  GetStudio: studio,
+  ListStudios: { on: 'any' },
+  UpdateStudio: studio,
+  DeleteStudio: studio,
+
+  CreateStreamingImage: { ...studio, makes: 'streaming-image' },
+  GetStreamingImage: streamingImage,
+  ListStreamingImages: studio,
+  UpdateStreamingImage: streamingImage,
+  DeleteStreamingImage: streamingImage,
+
+  GetEula: { on: 'eula', id: 'eulaId' },
+  ListEulas: { on: 'eula' },
+  AcceptEulas: { on: 'eula', id: 'eulaIds' },
+  ListEulaAcceptances: { on: 'eula-acceptance' },
+
+  ListTagsForResource: named,
+  TagResource: named,
+  UntagResource: named,
+};
