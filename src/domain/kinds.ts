@@ -25,6 +25,8 @@ export const PRESENT = 'PRESENT';
 export function newRow(row: Pick<Row, 'kind' | 'id' | 'createdAt' | 'doc'> & Partial<Row>): Row {
   return {
     studioId: NO_STUDIO,
+    parentId: null,
+    ownerId: null,
     uniqueName: null,
     state: PRESENT,
     version: 1,

@@ -21,6 +21,7 @@ export interface Permission {
 }
 
 const studio: Permission = { on: 'studio', id: 'studioId' };
+const studioComponent: Permission = { on: 'studio-component', id: 'studioComponentId' };
 const streamingImage: Permission = { on: 'streaming-image', id: 'streamingImageId' };
 const named: Permission = { on: 'named', id: 'resourceArn' };
 
@@ -30,6 +31,12 @@ export const PERMISSIONS: Readonly<Record<OperationName, Permission>> = {
   ListStudios: { on: 'any' },
   UpdateStudio: studio,
   DeleteStudio: studio,
+
+  CreateStudioComponent: { ...studio, makes: 'studio-component' },
+  GetStudioComponent: studioComponent,
+  ListStudioComponents: studio,
+  UpdateStudioComponent: studioComponent,
+  DeleteStudioComponent: studioComponent,
 
   CreateStreamingImage: { ...studio, makes: 'streaming-image' },
   GetStreamingImage: streamingImage,

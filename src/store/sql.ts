@@ -31,12 +31,13 @@ export function inDialect(text: string, dialect: Dialect): string {
   return text.replace(/\{(\w+)\}/g, (_, token: keyof Dialect) => dialect[token]);
 }
 
-const COLUMNS = 'kind, id, studio_id, unique_name, state, version, due_at, attempts, created_at, doc, private';
+const COLUMNS =
+  'kind, id, studio_id, parent_id, owner_id, unique_name, state, version, due_at, attempts, created_at, doc, private';
 
 export const SQL = {
   get: `SELECT ${COLUMNS} FROM resource WHERE kind = $1 AND id = $2`,
 
-  insert: `INSERT INTO resource (${COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+  insert: `INSERT INTO resource (${COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
     ON CONFLICT DO NOTHING`,
 
   update: `UPDATE resource SET unique_name = $3, state = $4, version = $5, due_at = $6, attempts = $7, doc = $8, private = $9
@@ -93,6 +94,8 @@ function where(query: RowQuery, studioId: string | undefined, params: (string | 
   };
   add('kind', '=', query.kind);
   if (studioId !== undefined) add('studio_id', '=', studioId);
+  if (query.parentId !== undefined) add('parent_id', '=', query.parentId);
+  if (query.ownerId !== undefined) add('owner_id', '=', query.ownerId);
   if (query.uniqueName !== undefined) add('unique_name', '=', query.uniqueName);
   if (query.state !== undefined) add('state', '=', query.state);
   if (query.stateNot !== undefined) add('state', '<>', query.stateNot);

@@ -89,10 +89,19 @@ function migrate(database: DatabaseSync, now: number): void {
     throw error;
   }
   for (const migration of pending) {
-    database.exec(migration.sql);
+    for (const statement of migration.sql.split(/;$/m)) change(database, statement);
     database.prepare(numbered(SQL.recordMigration)).run(migration.name, now);
   }
   database.exec('COMMIT');
+}
+
+/** A statement of a migration. That a column is there already, which SQLite cannot be told to pass over, is as well. */
+function change(database: DatabaseSync, statement: string): void {
+  try {
+    database.exec(statement);
+  } catch (error) {
+    if (!/^duplicate column name: /.test((error as Error).message)) throw error;
+  }
 }
 
 /** `$1` would be a name to SQLite; `?1` is the same parameter bound by position, at half the cost. */

@@ -12,6 +12,10 @@ export interface Row {
   readonly id: string;
   /** The studio it belongs to, or a fixed word for what belongs to none (see domain/kinds). */
   readonly studioId: string;
+  /** The row that it is part of within its studio (a session's launch profile), and stays part of; null where there is none. */
+  readonly parentId: string | null;
+  /** Whose it is, and stays; null where it is nobody's. */
+  readonly ownerId: string | null;
   /** A second name that no two rows of a kind may share; null where there is none. */
   readonly uniqueName: string | null;
   readonly state: string;
@@ -36,6 +40,8 @@ export interface RowQuery {
   readonly kind: string;
   /** One or two of them; all where absent. */
   readonly studioIds?: readonly string[];
+  readonly parentId?: string;
+  readonly ownerId?: string;
   readonly uniqueName?: string;
   readonly state?: string;
   readonly stateNot?: string;

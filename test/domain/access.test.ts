@@ -16,7 +16,15 @@ import { compilePolicy, joinPolicies } from '../../src/domain/policy.ts';
 import { ACTIONS } from '../../src/domain/policy-terms.ts';
 import { ServiceError } from '../../src/errors.ts';
 import { createWorld, SETTINGS, type World } from '../support/domain.ts';
-import { arnOfImage, arnOfStudio, putAmazonImage, putEula, putImage } from '../support/rows.ts';
+import {
+  arnOfComponent,
+  arnOfImage,
+  arnOfStudio,
+  putAmazonImage,
+  putComponent,
+  putEula,
+  putImage,
+} from '../support/rows.ts';
 
 const contract: readonly Operation[] = operations;
 const PLACE = `arn:aws:nimble:${SETTINGS.region}:${SETTINGS.accountId}`;
@@ -77,19 +85,25 @@ async function refused(world: World, principal: Principal, name: string, input: 
 }
 
 async function rowsOf({ store }: World) {
-  const kinds = [KIND.studio, KIND.streamingImage, KIND.eulaAcceptance];
+  const kinds = [KIND.studio, KIND.studioComponent, KIND.streamingImage, KIND.eulaAcceptance];
   return Promise.all(kinds.map((kind) => store.list({ kind, limit: 100 })));
 }
 
 interface Studio {
   readonly studioId: string;
+  readonly studioComponentId: string;
   readonly streamingImageId: string;
   readonly eulaId: string;
 }
 
 async function furnish(world: World): Promise<Studio> {
   const studioId = await world.makeStudio();
-  return { studioId, streamingImageId: await putImage(world, studioId), eulaId: await putEula(world) };
+  return {
+    studioId,
+    studioComponentId: await putComponent(world, studioId),
+    streamingImageId: await putImage(world, studioId),
+    eulaId: await putEula(world),
+  };
 }
 
 interface Sample {
@@ -102,7 +116,7 @@ interface Sample {
 }
 
 /** A call of the operation about what stands in this studio. */
-function sampleOf(name: string, { studioId, streamingImageId, eulaId }: Studio): Sample {
+function sampleOf(name: string, { studioId, studioComponentId, streamingImageId, eulaId }: Studio): Sample {
   const roles = {
     adminRoleArn: 'a',
     userRoleArn: 'u',
@@ -113,9 +127,11 @@ function sampleOf(name: string, { studioId, streamingImageId, eulaId }: Studio):
       .replace(/[^a-z]/g, '')}`,
   };
   const studio = { arn: arnOfStudio(studioId), other: `${PLACE}:studio/stid-other`, inStudio: true };
+  const component = { arn: arnOfComponent(studioComponentId), other: arnOfComponent('other'), inStudio: true };
   const image = { arn: arnOfImage(streamingImageId), other: arnOfImage('other'), inStudio: true };
   const eula = { arn: `${PLACE}:eula/${eulaId}`, other: `${PLACE}:eula/other` };
   const inStudio = { studioId };
+  const ofComponent = { ...inStudio, studioComponentId };
   const ofImage = { ...inStudio, streamingImageId };
   const named = { resourceArn: image.arn };
   const samples: Readonly<Record<OperationName, Sample>> = {
@@ -124,6 +140,11 @@ function sampleOf(name: string, { studioId, streamingImageId, eulaId }: Studio):
     ListStudios: { input: {}, arn: '*', other: `${PLACE}:studio/*`, inStudio: false },
     UpdateStudio: { ...studio, input: { ...inStudio, displayName: 'x' } },
     DeleteStudio: { ...studio, input: inStudio },
+    CreateStudioComponent: { ...studio, input: { ...inStudio, name: 'n', type: 'CUSTOM' } },
+    GetStudioComponent: { ...component, input: ofComponent },
+    ListStudioComponents: { ...studio, input: inStudio },
+    UpdateStudioComponent: { ...component, input: { ...ofComponent, name: 'x' } },
+    DeleteStudioComponent: { ...component, input: ofComponent },
     CreateStreamingImage: { ...studio, input: { ...inStudio, name: 'n', ec2ImageId: 'ami-1' } },
     GetStreamingImage: { ...image, input: ofImage },
     ListStreamingImages: { ...studio, input: inStudio },

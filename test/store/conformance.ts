@@ -19,6 +19,8 @@ export function rowOf(id: string, more: Partial<Row> = {}): Row {
     kind: 'thing',
     id,
     studioId: 'here',
+    parentId: null,
+    ownerId: null,
     uniqueName: null,
     state: 'RESTING',
     version: 1,
@@ -99,6 +101,8 @@ function rowsAreKept(check: Check): void {
       rowOf('plain'),
       rowOf('full', {
         studioId: 'us-west-2:stid-abc',
+        parentId: 'mother',
+        ownerId: 'ada',
         uniqueName: 'name',
         state: 'S',
         version: 7,
@@ -538,6 +542,8 @@ function listsAreInOrder(check: Check): void {
           createdAt: NOW + random.below(20),
           dueAt: random.chance(0.5) ? NOW + random.below(5) : null,
           uniqueName: random.chance(0.3) ? `name ${index}` : null,
+          parentId: random.pick([null, 'mother', 'father']),
+          ownerId: random.pick([null, 'ada', 'bo']),
         }),
       );
     }
@@ -550,6 +556,8 @@ function listsAreInOrder(check: Check): void {
           studioIds: random.pick([['here'], ['here', 'amazon'], ['amazon', 'there'], ['nowhere']]),
         }),
         ...(random.chance(0.2) && { uniqueName: random.pick(names) }),
+        ...(random.chance(0.3) && { parentId: random.pick(['mother', 'nobody']) }),
+        ...(random.chance(0.3) && { ownerId: random.pick(['ada', 'nobody']) }),
         ...(random.chance(0.3) && { state: random.pick(['A', 'B']) }),
         ...(random.chance(0.3) && { stateNot: random.pick(['A', 'C']) }),
         ...(random.chance(0.3) && { dueBy: NOW + random.below(5) }),
@@ -578,6 +586,8 @@ function matches(row: Row, query: Omit<ListQuery, 'limit'>): boolean {
   return (
     row.kind === query.kind &&
     (query.studioIds === undefined || query.studioIds.includes(row.studioId)) &&
+    (query.parentId === undefined || row.parentId === query.parentId) &&
+    (query.ownerId === undefined || row.ownerId === query.ownerId) &&
     (query.uniqueName === undefined || row.uniqueName === query.uniqueName) &&
     (query.state === undefined || row.state === query.state) &&
     (query.stateNot === undefined || row.state !== query.stateNot) &&
