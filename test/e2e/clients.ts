@@ -4,7 +4,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { NimbleClient, type NimbleClientConfig } from '@aws-sdk/client-nimble';
-import type { Finished, Installation, RunningServer, Scope } from './installation.ts';
+import type { Finished, Installation, Running, RunningServer, Scope } from './installation.ts';
 
 /** Debian's own, whatever else is on the path. */
 const AWS_CLI = '/usr/bin/aws';
@@ -44,7 +44,7 @@ export function sdkClient(
 export type Home = Pick<Installation, 'credentials' | 'run'>;
 
 /** How they find their credentials, as the README says. */
-function clientEnvironment({ credentials }: Home): Record<string, string> {
+function clientEnvironment({ credentials }: Pick<Home, 'credentials'>): Record<string, string> {
   return { AWS_SHARED_CREDENTIALS_FILE: credentials };
 }
 
@@ -53,6 +53,17 @@ export function awsCli(home: Home, { url }: Pick<RunningServer, 'url'>, words: r
   return home.run([AWS_CLI, 'nimble', ...words, '--endpoint-url', url], {
     environment: clientEnvironment(home),
   });
+}
+
+/** Starts a Python script that finds the server's address in ENDPOINT_URL, and may be told what to do. */
+export function startPython(
+  home: Pick<Installation, 'credentials' | 'spawn'>,
+  { url }: Pick<RunningServer, 'url'>,
+  script: string,
+  environment: Readonly<Record<string, string>> = {},
+): Running {
+  const given = { ...clientEnvironment(home), ENDPOINT_URL: url, PYTHONDONTWRITEBYTECODE: '1', ...environment };
+  return home.spawn([PYTHON, script], { environment: given, told: true });
 }
 
 /** Runs a Python script that finds the server's address in ENDPOINT_URL. */

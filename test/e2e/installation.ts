@@ -11,6 +11,7 @@ import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import { createInterface } from 'node:readline';
 import { until } from '../support/until.ts';
 
 export const PROJECT = resolve(import.meta.dirname, '../..');
@@ -36,6 +37,8 @@ export interface SpawnOptions {
   readonly environment?: Environment;
   /** What the command is run by, for example `setpriv`; it must become the command. */
   readonly wrapper?: readonly string[];
+  /** Whether it is told things while it runs; else it finds nothing to read. */
+  readonly told?: boolean;
 }
 
 /** A process, and what it has said so far. */
@@ -71,6 +74,17 @@ export class Running {
 
   signal(name: NodeJS.Signals): void {
     this.#child.kill(name);
+  }
+
+  /** Tells it something more; nothing is the end of it. */
+  tell(text?: string): void {
+    if (text === undefined) this.#child.stdin!.end();
+    else this.#child.stdin!.write(text);
+  }
+
+  /** What it says, line by line, from now on. */
+  lines(): AsyncIterator<string> {
+    return createInterface({ input: this.#child.stdout! })[Symbol.asyncIterator]();
   }
 }
 
@@ -140,7 +154,7 @@ export class Installation {
   }
 
   /** Starts any command here. */
-  spawn(command: readonly string[], { environment = {}, wrapper = [] }: SpawnOptions = {}): Running {
+  spawn(command: readonly string[], { environment = {}, wrapper = [], told = false }: SpawnOptions = {}): Running {
     const [program, ...words] = ['setpriv', '--pdeathsig', 'KILL', ...wrapper, ...command];
     const child = spawn(program!, words, {
       cwd: this.directory,
@@ -152,7 +166,7 @@ export class Installation {
         ...this.#environment,
         ...environment,
       },
-      stdio: ['ignore', 'pipe', 'pipe'],
+      stdio: [told ? 'pipe' : 'ignore', 'pipe', 'pipe'],
     });
     const running = new Running(child);
     this.#running.add(running);
