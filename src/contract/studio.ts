@@ -129,4 +129,16 @@ export const studioOperations = [
     output: structure('DeleteStudioResponse', { studio: required(studio) }),
     waiter: 'StudioDeleted',
   }),
+  operation('StartStudioSSOConfigurationRepair', {
+    resource: 'studio',
+    summary: 'Gives a studio whose address is no longer that of this server the present one, and a new sign-in client.',
+    method: 'PUT',
+    uri: '/studios/{studioId}/sso-configuration',
+    access: 'Write',
+    idempotent: true,
+    clientToken: true,
+    labels,
+    output: structure('StartStudioSSOConfigurationRepairResponse', { studio: required(studio) }),
+    waiter: 'StudioReady',
+  }),
 ] as const;

@@ -31,6 +31,7 @@ export const PERMISSIONS: Readonly<Record<OperationName, Permission>> = {
   ListStudios: { on: 'any' },
   UpdateStudio: studio,
   DeleteStudio: studio,
+  StartStudioSSOConfigurationRepair: studio,
 
   CreateStudioComponent: { ...studio, makes: 'studio-component' },
   GetStudioComponent: studioComponent,

@@ -1,5 +1,5 @@
 /**
- * Studios: their lifecycle, and what the five operations on them decide. Everything else lives in a studio, so this file
+ * Studios: their lifecycle, and what the operations on them decide. Everything else lives in a studio, so this file
  * also says whether a studio is there and may be changed in. It must never touch images, keys or files: the worker does.
  */
 import { wireTime } from '../clock.ts';
@@ -30,6 +30,11 @@ const update = {
   statusCode: 'STUDIO_UPDATE_IN_PROGRESS',
   statusMessage: 'Studio update is in progress',
 } as const;
+const repair = {
+  to: 'UPDATE_IN_PROGRESS',
+  statusCode: 'AWS_SSO_CONFIGURATION_REPAIR_IN_PROGRESS',
+  statusMessage: 'The repair of the sign-in configuration is in progress',
+} as const;
 const remove = {
   to: 'DELETE_IN_PROGRESS',
   statusCode: 'STUDIO_DELETE_IN_PROGRESS',
@@ -39,11 +44,13 @@ const remove = {
 export type StudioState = NonNullable<Studio['state']>;
 export type StudioEvent =
   | 'update'
+  | 'repair'
   | 'delete'
   | 'tag'
   | 'created'
   | 'createFailed'
   | 'updated'
+  | 'repaired'
   | 'updateFailed'
   | 'deleted'
   | 'deleteFailed';
@@ -54,7 +61,7 @@ export const studioLifecycle = defineLifecycle<StudioState, StudioEvent, StudioW
   noun: 'Studio',
   initial: 'CREATE_IN_PROGRESS',
   timestamps: true,
-  requests: ['update', 'delete', 'tag'],
+  requests: ['update', 'repair', 'delete', 'tag'],
   states: {
     CREATE_IN_PROGRESS: {
       meaning: 'The studio is being set up.',
@@ -73,7 +80,7 @@ export const studioLifecycle = defineLifecycle<StudioState, StudioEvent, StudioW
     READY: {
       meaning: 'The studio can be used.',
       statusCodes: ['STUDIO_CREATED', 'STUDIO_UPDATED', 'AWS_SSO_CONFIGURATION_REPAIRED'],
-      on: { update, delete: remove, tag: { to: 'READY' } },
+      on: { update, repair, delete: remove, tag: { to: 'READY' } },
     },
     UPDATE_IN_PROGRESS: {
       meaning: 'A change is being applied.',
@@ -84,6 +91,11 @@ export const studioLifecycle = defineLifecycle<StudioState, StudioEvent, StudioW
           to: 'READY',
           statusCode: 'STUDIO_UPDATED',
           statusMessage: 'The studio has been updated successfully',
+        },
+        repaired: {
+          to: 'READY',
+          statusCode: 'AWS_SSO_CONFIGURATION_REPAIRED',
+          statusMessage: 'The sign-in configuration has been repaired',
         },
         updateFailed: { to: 'UPDATE_FAILED' },
       },
@@ -96,7 +108,7 @@ export const studioLifecycle = defineLifecycle<StudioState, StudioEvent, StudioW
     UPDATE_FAILED: {
       meaning: 'A change could not be applied; the status says why. The studio works as before.',
       statusCodes: FAILURES,
-      on: { update, delete: remove, tag: { to: 'UPDATE_FAILED' } },
+      on: { update, repair, delete: remove, tag: { to: 'UPDATE_FAILED' } },
     },
     DELETE_IN_PROGRESS: {
       meaning: 'The studio is being deleted.',
@@ -115,7 +127,7 @@ export const studioLifecycle = defineLifecycle<StudioState, StudioEvent, StudioW
         'STUDIO_WITH_STREAMING_IMAGES_NOT_DELETED',
         'INTERNAL_ERROR',
       ],
-      on: { update, delete: remove, tag: { to: 'DELETE_FAILED' } },
+      on: { update, repair, delete: remove, tag: { to: 'DELETE_FAILED' } },
     },
     DELETED: {
       meaning: 'A tombstone: readable for a while, then gone.',
@@ -172,6 +184,27 @@ export function applyToStudio(
   });
 }
 
+/** Where people find the studio: it names the address that this server had when it was written. */
+function studioUrlOf(studioName: string, { publicUrl }: Services['settings']): string {
+  return `${publicUrl()}/${studioName}`;
+}
+
+/** What a repair that is under way will write, kept beside the document: whoever finishes it writes the same. */
+export interface SignIn {
+  readonly studioUrl: string;
+  readonly ssoClientId: string;
+}
+
+/**
+ * The event that a studio in UPDATE_IN_PROGRESS ends with: what was begun, its status tells. A repair that was given up
+ * leaves its plan behind, which nothing follows any more.
+ */
+export function updateEnding(row: Row): LifecycleEvent<StudioEvent> {
+  if ((JSON.parse(row.doc) as Studio).statusCode !== repair.statusCode) return { type: 'updated' };
+  const { signIn } = JSON.parse(row.private) as { readonly signIn: SignIn };
+  return { type: 'repaired', changes: { ...signIn }, privateChanges: { signIn: undefined } };
+}
+
 /** A key ARN goes with CUSTOMER_MANAGED_KEY and with nothing else. */
 function encryptionOf(given: Studio['studioEncryptionConfiguration']): NonNullable<typeof given> {
   if (!given) return { keyType: 'AWS_OWNED_KEY' };
@@ -188,7 +221,7 @@ const listScope = (accountId: string) => [accountId, 'ListStudios'];
 
 export const studioHandlers: Pick<
   Handlers,
-  'CreateStudio' | 'GetStudio' | 'ListStudios' | 'UpdateStudio' | 'DeleteStudio'
+  'CreateStudio' | 'GetStudio' | 'ListStudios' | 'UpdateStudio' | 'DeleteStudio' | 'StartStudioSSOConfigurationRepair'
 > = {
   CreateStudio: {
     command: async (input, _principal, { store, clock, ids, settings }) => {
@@ -216,7 +249,7 @@ export const studioHandlers: Pick<
         studioEncryptionConfiguration: encryption,
         studioId,
         studioName: input.studioName,
-        studioUrl: `${settings.publicUrl()}/${input.studioName}`,
+        studioUrl: studioUrlOf(input.studioName, settings),
         tags,
         updatedAt: wireTime(now),
         userRoleArn: input.userRoleArn,
@@ -271,6 +304,23 @@ export const studioHandlers: Pick<
     command: async (input, _principal, services) => {
       const row = await requireLiveStudio(services.store, input.studioId);
       const next = applyToStudio(row, { type: 'delete' }, services);
+      return answerWith(next, [{ op: 'update', row: next }]);
+    },
+  },
+
+  StartStudioSSOConfigurationRepair: {
+    command: async (input, _principal, services) => {
+      const row = await requireLiveStudio(services.store, input.studioId);
+      const studio = JSON.parse(row.doc) as Studio;
+      const studioUrl = studioUrlOf(studio.studioName!, services.settings);
+      const signIn: SignIn = { studioUrl, ssoClientId: services.ids.uuid() };
+      const next = applyToStudio(row, { type: 'repair', privateChanges: { signIn } }, services);
+      if (studio.studioUrl === studioUrl) {
+        throw validationFailed(
+          `The sign-in configuration of studio ${row.id} is valid: there is nothing to repair.`,
+          'SSO_CONFIGURATION_VALID',
+        );
+      }
       return answerWith(next, [{ op: 'update', row: next }]);
     },
   },

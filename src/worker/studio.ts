@@ -2,7 +2,7 @@
 import type { Studio } from '../contract/studio.ts';
 import { KIND } from '../domain/kinds.ts';
 import type { Lifecycle, LifecycleEvent } from '../domain/lifecycle.ts';
-import { studioLifecycle } from '../domain/studio.ts';
+import { studioLifecycle, updateEnding } from '../domain/studio.ts';
 import type { Keys } from '../keys/keys.ts';
 import type { Row, Store } from '../store/store.ts';
 import type { Job } from './worker.ts';
@@ -30,7 +30,7 @@ export function studioJobs({ store, keys }: { readonly store: Store; readonly ke
   });
   return [
     settling('CREATE_IN_PROGRESS', 'createFailed', (row) => settleCreate(row, keys)),
-    settling('UPDATE_IN_PROGRESS', 'updateFailed', async () => ({ type: 'updated' })),
+    settling('UPDATE_IN_PROGRESS', 'updateFailed', async (row) => updateEnding(row)),
     settling('DELETE_IN_PROGRESS', 'deleteFailed', (row) => settleDelete(row, store)),
     job('DELETED', async (row) => {
       await deleteAcceptances(row.id, store);

@@ -22,6 +22,7 @@ import {
   arnOfStudio,
   putAmazonImage,
   putComponent,
+  putElsewhere,
   putEula,
   putImage,
 } from '../support/rows.ts';
@@ -98,6 +99,8 @@ interface Studio {
 
 async function furnish(world: World): Promise<Studio> {
   const studioId = await world.makeStudio();
+  // Or there would be nothing to repair.
+  await putElsewhere(world, studioId);
   return {
     studioId,
     studioComponentId: await putComponent(world, studioId),
@@ -140,6 +143,7 @@ function sampleOf(name: string, { studioId, studioComponentId, streamingImageId,
     ListStudios: { input: {}, arn: '*', other: `${PLACE}:studio/*`, inStudio: false },
     UpdateStudio: { ...studio, input: { ...inStudio, displayName: 'x' } },
     DeleteStudio: { ...studio, input: inStudio },
+    StartStudioSSOConfigurationRepair: { ...studio, input: inStudio },
     CreateStudioComponent: { ...studio, input: { ...inStudio, name: 'n', type: 'CUSTOM' } },
     GetStudioComponent: { ...component, input: ofComponent },
     ListStudioComponents: { ...studio, input: inStudio },

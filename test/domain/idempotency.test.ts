@@ -8,7 +8,7 @@ import { type OperationName, operations } from '../../src/contract/index.ts';
 import { KIND } from '../../src/domain/kinds.ts';
 import { createWorld, type SETTINGS, type World } from '../support/domain.ts';
 import { refused, statusOf } from '../support/refused.ts';
-import { putComponent, putEula, putImage, putState } from '../support/rows.ts';
+import { putComponent, putElsewhere, putEula, putImage, putState } from '../support/rows.ts';
 
 const CREATE_STUDIO = { adminRoleArn: 'a', userRoleArn: 'u', displayName: 'd', studioName: 'alpha' };
 const HOUR_MS = 3_600_000;
@@ -17,7 +17,7 @@ interface Scenario {
   /** Input of a call that succeeds, and what another call differs in; nothing where there is nothing to differ in. */
   readonly prepare: (world: World) => Promise<{ input: Record<string, unknown>; other: object }>;
   /** Status of the same call made again, once the first has settled, as a call of its own. */
-  readonly again: 200 | 404 | 409;
+  readonly again: 200 | 400 | 404 | 409;
 }
 
 const imageIn = async (world: World) => {
@@ -45,6 +45,14 @@ const SCENARIOS: Partial<Record<OperationName, Scenario>> = {
   DeleteStudio: {
     again: 404,
     prepare: async (world) => ({ input: { studioId: await world.makeStudio() }, other: {} }),
+  },
+  StartStudioSSOConfigurationRepair: {
+    again: 400,
+    prepare: async (world) => {
+      const studioId = await world.makeStudio();
+      await putElsewhere(world, studioId);
+      return { input: { studioId }, other: {} };
+    },
   },
   CreateStreamingImage: {
     again: 200,

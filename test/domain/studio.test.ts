@@ -1,5 +1,5 @@
 /**
- * The five operations on studios, as a caller sees them: fields, names, keys, what each state allows, and that a studio
+ * The operations on studios, as a caller sees them: fields, names, keys, what each state allows, and that a studio
  * with images in it is not deleted but can be emptied.
  */
 import assert from 'node:assert/strict';
@@ -10,7 +10,7 @@ import { KIND } from '../../src/domain/kinds.ts';
 import { assertConforms } from '../support/conforms.ts';
 import { createWorld, type World } from '../support/domain.ts';
 import { refused, statusOf } from '../support/refused.ts';
-import { arnOfStudio, putAmazonImage, putComponent, putImage, putState } from '../support/rows.ts';
+import { arnOfStudio, putAmazonImage, putComponent, putElsewhere, putImage, putState } from '../support/rows.ts';
 
 const KEY = 'arn:aws:kms:us-west-2:123456789012:key/1';
 const ROLES = {
@@ -164,30 +164,101 @@ test('what an update does not name stays', async () => {
   }
 });
 
-/** Status of get, update, delete, tag; typed out a second time. */
-const TABLE: Record<NonNullable<Studio['state']>, [number, number, number, number]> = {
-  CREATE_IN_PROGRESS: [200, 409, 409, 409],
-  READY: [200, 200, 200, 200],
-  UPDATE_IN_PROGRESS: [200, 409, 409, 409],
-  CREATE_FAILED: [200, 409, 200, 200],
-  UPDATE_FAILED: [200, 200, 200, 200],
-  DELETE_IN_PROGRESS: [200, 409, 409, 409],
-  DELETE_FAILED: [200, 200, 200, 200],
-  DELETED: [200, 404, 404, 404],
+test('a repair gives a studio of another address the present one and a new sign-in client, and changes nothing else', async () => {
+  const world = createWorld();
+  const studioId = await world.makeStudio();
+  const valid = await getStudio(world, studioId);
+  await putElsewhere(world, studioId, 'http://old.example/studio1');
+  const before = await getStudio(world, studioId);
+  world.clock.advance(5_000);
+
+  const answer = await world.call<One>('StartStudioSSOConfigurationRepair', { studioId });
+  assertConforms('StartStudioSSOConfigurationRepair', answer);
+  const during = {
+    ...before,
+    state: 'UPDATE_IN_PROGRESS' as const,
+    statusCode: 'AWS_SSO_CONFIGURATION_REPAIR_IN_PROGRESS' as const,
+    statusMessage: 'The repair of the sign-in configuration is in progress',
+    updatedAt: '2026-01-01T00:00:05Z',
+  };
+  assert.deepEqual(answer.studio, during);
+  await world.settle();
+  const after = await getStudio(world, studioId);
+  assert.notEqual(after.ssoClientId, before.ssoClientId);
+  assert.match(after.ssoClientId!, /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/);
+  assert.deepEqual(after, {
+    ...during,
+    ssoClientId: after.ssoClientId,
+    state: 'READY',
+    statusCode: 'AWS_SSO_CONFIGURATION_REPAIRED',
+    statusMessage: 'The sign-in configuration has been repaired',
+    studioUrl: valid.studioUrl,
+  });
+  assert.equal((await world.store.get(KIND.studio, studioId))!.private, '{}');
+  // What has been repaired is valid, and an update after it is none.
+  await refused(repair(world, studioId), 'ValidationException', 'SSO_CONFIGURATION_VALID');
+  await world.call('UpdateStudio', { studioId, displayName: 'new' });
+  await world.settle();
+  assert.equal((await getStudio(world, studioId)).statusCode, 'STUDIO_UPDATED');
+});
+
+const repair = (world: World, studioId: string) => world.call<One>('StartStudioSSOConfigurationRepair', { studioId });
+
+test('a studio whose address is that of this server has nothing to repair, and stays as it is', async () => {
+  const world = createWorld();
+  const studioId = await world.makeStudio();
+  const before = await world.store.get(KIND.studio, studioId);
+  await refused(repair(world, studioId), 'ValidationException', 'SSO_CONFIGURATION_VALID');
+  assert.deepEqual(await world.store.get(KIND.studio, studioId), before);
+});
+
+test('a repair that was given up is not carried on by a later update, and can be started again', async () => {
+  const world = createWorld();
+  const studioId = await world.makeStudio();
+  const { studioUrl } = await putElsewhere(world, studioId).then(({ doc }) => JSON.parse(doc) as Studio);
+  await repair(world, studioId);
+  await putState(world, KIND.studio, studioId, 'UPDATE_FAILED');
+  await world.call('UpdateStudio', { studioId, displayName: 'new' });
+  await world.settle();
+  const updated = await getStudio(world, studioId);
+  assert.deepEqual([updated.statusCode, updated.studioUrl], ['STUDIO_UPDATED', studioUrl]);
+  await repair(world, studioId);
+  await world.settle();
+  assert.equal((await getStudio(world, studioId)).statusCode, 'AWS_SSO_CONFIGURATION_REPAIRED');
+});
+
+/** Status of get, update, delete, tag, repair; typed out a second time. */
+const TABLE: Record<NonNullable<Studio['state']>, [number, number, number, number, number]> = {
+  CREATE_IN_PROGRESS: [200, 409, 409, 409, 409],
+  READY: [200, 200, 200, 200, 200],
+  UPDATE_IN_PROGRESS: [200, 409, 409, 409, 409],
+  CREATE_FAILED: [200, 409, 200, 200, 409],
+  UPDATE_FAILED: [200, 200, 200, 200, 200],
+  DELETE_IN_PROGRESS: [200, 409, 409, 409, 409],
+  DELETE_FAILED: [200, 200, 200, 200, 200],
+  DELETED: [200, 404, 404, 404, 404],
 };
+const REQUESTS = [
+  'GetStudio',
+  'UpdateStudio',
+  'DeleteStudio',
+  'TagResource',
+  'StartStudioSSOConfigurationRepair',
+] as const;
 
 for (const [state, expected] of Object.entries(TABLE)) {
-  for (const [index, request] of (['GetStudio', 'UpdateStudio', 'DeleteStudio', 'TagResource'] as const).entries()) {
+  for (const [index, request] of REQUESTS.entries()) {
     test(`${request} of a studio in ${state} is ${expected[index]}`, async () => {
       const world = createWorld();
       const studioId = await world.makeStudio();
+      await putElsewhere(world, studioId);
       const before = await putState(world, KIND.studio, studioId, state);
       const input = { studioId, displayName: 'new', resourceArn: arnOfStudio(studioId), tags: { a: '1' } };
       assert.equal(await statusOf(world.call(request, input)), expected[index]);
       const after = await world.store.get(KIND.studio, studioId);
       if (request === 'GetStudio' || expected[index] !== 200) assert.deepEqual(after, before);
       else if (request === 'TagResource') assert.equal(after!.state, state);
-      else assert.equal(after!.state, request === 'UpdateStudio' ? 'UPDATE_IN_PROGRESS' : 'DELETE_IN_PROGRESS');
+      else assert.equal(after!.state, request === 'DeleteStudio' ? 'DELETE_IN_PROGRESS' : 'UPDATE_IN_PROGRESS');
     });
   }
 }
@@ -195,7 +266,7 @@ for (const [state, expected] of Object.entries(TABLE)) {
 test('a studio that is not there is 404 with its id, for whatever id', async () => {
   const world = createWorld();
   for (const studioId of ['us-west-2:stid-nothere', '-', 'amazon', '', '__proto__', 'a/b', '\u0000', '🎬']) {
-    for (const name of ['GetStudio', 'UpdateStudio', 'DeleteStudio'] as const) {
+    for (const name of REQUESTS.filter((request) => request !== 'TagResource')) {
       await refused(world.call(name, { studioId }), 'ResourceNotFoundException', 'RESOURCE_NOT_FOUND', {
         resourceId: studioId,
       });

@@ -21,6 +21,7 @@ const USERS = 5;
 const PROCESSES = 3;
 const QUOTAS = { images: 4, components: 5, sharedFileSystems: 2 };
 const MINUTE_MS = 60_000;
+const MOVE_MS = 45 * MINUTE_MS;
 /** Kinds of what users are told about and change. */
 const TOLD_KINDS: readonly string[] = [KIND.studio, KIND.studioComponent, KIND.streamingImage];
 /** Timers lag behind the clock when it leaps, as on a machine that slept. */
@@ -52,6 +53,8 @@ async function run(random: Random, seed: string, actions: number, timers: Virtua
     sharedFileSystemsMax: QUOTAS.sharedFileSystems,
     tombstoneMs: random.pick([20, 90, 300]) * MINUTE_MS,
     tokenMs: random.pick([30, 120]) * MINUTE_MS,
+    // The server moves now and then, and studios that were made before have another address.
+    publicUrl: () => `http://${world.clock.now() % (2 * MOVE_MS) < MOVE_MS ? 'here' : 'there'}.example`,
   };
   const watched = new WatchedStore(openSqlite({ path: ':memory:', now: () => 0 }), QUOTAS);
   const world = createWorld({ store: mortalStore(watched), seed, settings });

@@ -117,6 +117,7 @@ class User {
       [3, () => this.#listStudios()],
       [4, () => this.#updateStudio()],
       [2, () => this.#deleteStudio()],
+      [2, () => this.#repairStudio()],
       [3, () => this.#acceptEulas()],
       [3, () => this.#listAcceptances()],
       [2, () => this.#readEulas()],
@@ -297,6 +298,12 @@ class User {
   async #deleteStudio(): Promise<void> {
     const studioId = this.#pickStudio();
     await this.#change('DeleteStudio', { studioId }, () => studioId);
+  }
+
+  /** There is something to repair only where the address has changed since the studio had its own. */
+  async #repairStudio(): Promise<void> {
+    const studioId = this.#pickStudio();
+    await this.#change('StartStudioSSOConfigurationRepair', { studioId }, () => studioId, ['ValidationException']);
   }
 
   async #createImage(): Promise<void> {
@@ -497,15 +504,20 @@ class User {
   }
 
   /** Calls, mostly with a token; and when no answer comes, mostly again. `certain`: a refusal that it was never done. */
-  async #change(name: OperationName, input: Input, idOf: (answer: AnyAnswer) => string): Promise<CertainOutcome> {
+  async #change(
+    name: OperationName,
+    input: Input,
+    idOf: (answer: AnyAnswer) => string,
+    alsoExpected: string[] = [],
+  ): Promise<CertainOutcome> {
     const { world, successes } = this.#shared;
     const rememberedUntil = world.clock.now() + world.services.settings.tokenMs;
     const token = this.#random.chance(0.75) ? this.#unique('token') : undefined;
     const call = token ? { ...input, clientToken: token } : input;
-    let outcome = await this.#call(name, call);
+    let outcome = await this.#call(name, call, alsoExpected);
     let sent = 1;
     while (token && outcome === 'lost' && sent < RETRIES_MAX && this.#random.chance(0.9)) {
-      outcome = await this.#call(name, call);
+      outcome = await this.#call(name, call, alsoExpected);
       sent += 1;
     }
     if (outcome === 'lost') return outcome;

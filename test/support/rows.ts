@@ -112,6 +112,19 @@ export async function putState(world: World, kind: string, id: string, state: st
   return next;
 }
 
+/** A studio that was made when the server had another address. */
+export async function putElsewhere(
+  world: World,
+  studioId: string,
+  studioUrl = 'http://old.example/studio',
+): Promise<Row> {
+  const row = (await world.store.get(KIND.studio, studioId))!;
+  const doc = JSON.stringify({ ...JSON.parse(row.doc), studioUrl });
+  const next = { ...row, doc, version: row.version + 1 };
+  await world.store.write([{ op: 'update', row: next }]);
+  return next;
+}
+
 export async function putEula(world: World, name = 'licence'): Promise<string> {
   return (await insert(world, newEula({ name, content: 'https://example.org/licence' }, world.services))).id;
 }

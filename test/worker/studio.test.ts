@@ -8,7 +8,7 @@ import type { Studio } from '../../src/contract/studio.ts';
 import { KIND } from '../../src/domain/kinds.ts';
 import { ATTEMPTS_MAX } from '../../src/worker/worker.ts';
 import { Process } from '../support/process.ts';
-import { putAcceptance, putImage, putState } from '../support/rows.ts';
+import { putAcceptance, putElsewhere, putImage, putState } from '../support/rows.ts';
 import { createScene, LEASE_MS, processHeldAt, processThatDiesAt, type Scene } from './scene.ts';
 
 const KEY = 'arn:aws:kms:us-west-2:123456789012:key/1';
@@ -45,6 +45,14 @@ const STORIES: Record<string, { begin: (scene: Scene) => Promise<string>; ends: 
       return scene.studioId;
     },
     ends: ['READY', 'STUDIO_UPDATED'],
+  },
+  repairing: {
+    begin: async (scene) => {
+      await putElsewhere(scene.world, scene.studioId);
+      await scene.world.call('StartStudioSSOConfigurationRepair', { studioId: scene.studioId });
+      return scene.studioId;
+    },
+    ends: ['READY', 'AWS_SSO_CONFIGURATION_REPAIRED'],
   },
   deleting: {
     begin: async (scene) => {
