@@ -9,8 +9,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { type Clock, systemClock } from './clock.ts';
 import { type Config, SETTINGS } from './config.ts';
 import { type OperationName, operations } from './contract/index.ts';
+import { createCredentialFinder } from './credential-finder.ts';
 import { type DataDirectory, lockDataDirectory, openDataDirectory, reasonOf, StartError } from './data-directory.ts';
-import { openSecret, readPrincipal } from './domain/access-key.ts';
 import type { DomainSettings, Handler, Principal, Services } from './domain/context.ts';
 import { handlers } from './domain/index.ts';
 import { KIND } from './domain/kinds.ts';
@@ -23,7 +23,7 @@ import { type LocalKeys, openLocalKeys } from './keys/local.ts';
 import { createLog, type Log } from './log.ts';
 import { createMetrics } from './metrics.ts';
 import { openSqlite } from './store/sqlite.ts';
-import type { Row, Store } from './store/store.ts';
+import type { Store } from './store/store.ts';
 import { Arrivals } from './wire/arrivals.ts';
 import { type Credential, createAuthenticator } from './wire/authenticate.ts';
 import { createRouter } from './wire/router.ts';
@@ -157,7 +157,7 @@ function assemble(parts: Parts, overrides: Overrides, unlock: () => void): Servi
     clockSkewMs: config.clockSkewMs,
     clock,
     allowUnsignedPayload: false,
-    findCredential: credentialFinder(store, keys),
+    findCredential: createCredentialFinder(store, keys),
     ...(config.publicUrl && { publicHost: new URL(config.publicUrl).host }),
   });
   const services: Services = { ...parts, turns: new Turns(), wake: worker.wake };
@@ -241,22 +241,4 @@ async function readiness({ store, directory }: Parts, ready: boolean): Promise<P
   } catch {
     return plainText(503, 'the database does not answer');
   }
-}
-
-/**
- * Reads credentials for the authenticator, which keeps derived keys by object: the same row gives the same object, with
- * its policies compiled once, and a row that was changed or deleted, in this process or another, gives a new one or none.
- */
-function credentialFinder(store: Store, keys: LocalKeys) {
-  const byRow = new WeakMap<Row, Credential & Principal>();
-  return async (accessKeyId: string): Promise<Credential | undefined> => {
-    const row = await store.get(KIND.accessKey, accessKeyId);
-    if (!row) return undefined;
-    let credential = byRow.get(row);
-    if (!credential) {
-      credential = { ...readPrincipal(row), secretAccessKey: openSecret(row, keys) };
-      byRow.set(row, credential);
-    }
-    return credential;
-  };
 }

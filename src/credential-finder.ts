@@ -1,0 +1,41 @@
+/**
+ * Finds who an access key id stands for, for the authenticator, which keeps derived keys by object: the same key gives the
+ * same object, with its secret opened and its policies compiled once. The row is read for each request all the same, so
+ * that a key that was changed or deleted, in this process or another, is a new object or none at once. What was made of a
+ * row must never serve for a row that says anything else.
+ */
+import { openSecret, readPrincipal } from './domain/access-key.ts';
+import type { Principal } from './domain/context.ts';
+import { KIND } from './domain/kinds.ts';
+import type { Keys } from './keys/keys.ts';
+import type { Row, Store } from './store/store.ts';
+import type { Credential } from './wire/authenticate.ts';
+
+/** Far more than an installation has; at a few KiB each, with policies, it is megabytes. */
+const KEPT_MAX = 1_000;
+
+type Found = Credential & Principal;
+
+export function createCredentialFinder(store: Pick<Store, 'get'>, keys: Keys) {
+  const kept = new Map<string, { readonly row: Row; readonly found: Found }>();
+
+  return async function findCredential(accessKeyId: string): Promise<Found | undefined> {
+    const row = await store.get(KIND.accessKey, accessKeyId);
+    if (!row) {
+      kept.delete(accessKeyId);
+      return undefined;
+    }
+    const before = kept.get(accessKeyId);
+    if (before && saysTheSame(before.row, row)) return before.found;
+    const found: Found = { ...readPrincipal(row), secretAccessKey: openSecret(row, keys) };
+    const [oldest] = kept.keys();
+    if (kept.size >= KEPT_MAX && oldest !== undefined) kept.delete(oldest);
+    kept.set(accessKeyId, { row, found });
+    return found;
+  };
+}
+
+/** The texts, and not the version alone: a database that was restored may count the same versions once more. */
+function saysTheSame(one: Row, other: Row): boolean {
+  return one === other || (one.version === other.version && one.private === other.private && one.doc === other.doc);
+}
