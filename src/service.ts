@@ -22,6 +22,7 @@ import { keepPlace, makeFirstAccessKey, placeOf, requireOwnKeys } from './instal
 import { type LocalKeys, openLocalKeys } from './keys/local.ts';
 import { createLog, type Log } from './log.ts';
 import { createMetrics } from './metrics.ts';
+import type { Wakes } from './store/postgres-wakes.ts';
 import { openSqlite } from './store/sqlite.ts';
 import type { Store } from './store/store.ts';
 import { Arrivals } from './wire/arrivals.ts';
@@ -162,6 +163,7 @@ function assemble(parts: Parts, overrides: Overrides, unlock: () => void): Servi
   });
   const services: Services = { ...parts, turns: new Turns(), wake: worker.wake };
   let ready = false;
+  let wakes: Wakes | undefined;
   const server = createApiServer<Handler<OperationName>, Principal>(
     {
       match: router.match,
@@ -191,6 +193,7 @@ function assemble(parts: Parts, overrides: Overrides, unlock: () => void): Servi
       // Only now is it known which port `--port 0` came to.
       parts.address.url = addressOf(config, (server.address() as AddressInfo).port);
       worker.start();
+      wakes = await listenToOthers(parts, worker);
       upkeep.start();
       ready = true;
       log.info({ address: parts.address.url }, 'listening');
@@ -201,7 +204,7 @@ function assemble(parts: Parts, overrides: Overrides, unlock: () => void): Servi
       const closed = server.listening ? new Promise((resolve) => server.close(resolve)) : undefined;
       server.closeIdleConnections();
       const impatience = setTimeout(() => server.closeAllConnections(), graceMs);
-      const ended = Promise.all([closed, worker.stop(), upkeep.stop()]);
+      const ended = Promise.all([closed, worker.stop(), upkeep.stop(), wakes?.close()]);
       // What hangs longer (a disk that does not sync) is left to the next start, as after a crash.
       const patience = new AbortController();
       const late = delay(graceMs + LAST_ANSWERS_MS, 'late', { signal: patience.signal }).catch(() => undefined);
@@ -214,6 +217,13 @@ function assemble(parts: Parts, overrides: Overrides, unlock: () => void): Servi
       unlock();
     },
   };
+}
+
+/** Servers of one database tell each other when there is work; without it, each finds it by looking. */
+async function listenToOthers({ config, log }: Parts, { wake }: Worker): Promise<Wakes | undefined> {
+  if (config.databaseUrl === undefined) return undefined;
+  const { listenForWakes } = await import('./store/postgres-wakes.ts');
+  return listenForWakes({ url: config.databaseUrl, onWake: wake, warn: (message) => log.warn({}, message) });
 }
 
 function listening(server: Server, { host, port }: Config): Promise<void> {

@@ -15,6 +15,8 @@ import { Client, DatabaseError, Pool, type PoolClient, type QueryArrayResult } f
 import { ServiceError } from '../errors.ts';
 import { BatchOrder } from './batch-order.ts';
 import { pendingMigrations } from './migrate.ts';
+import { withStrictTls } from './postgres-address.ts';
+import { refusesToListen } from './postgres-wakes.ts';
 import { insertParams, mergePages, type Param, toRow, updateParams } from './rows.ts';
 import { countSql, inDialect, listSql, POSTGRES, SQL } from './sql.ts';
 import {
@@ -75,17 +77,20 @@ interface Step extends Statement {
 /** @throws Error when the database cannot be reached, or is not one for this version. */
 export async function openPostgres(options: PostgresOptions): Promise<Store> {
   try {
-    await migrate(options);
+    const { knowsNotify } = await migrate(options);
+    return new PostgresStore(createPool(options), knowsNotify ? options.now : undefined);
   } catch (error) {
     throw new Error(reasonOf(error));
   }
-  return new PostgresStore(createPool(options));
 }
 
-/** In one transaction and under a lock, so that of many processes that start at once one does it and the others wait. */
-async function migrate({ url, now, connectMs = CONNECT_MS }: PostgresOptions): Promise<void> {
+/**
+ * In one transaction and under a lock, so that of many processes that start at once one does it and the others wait.
+ * @returns whether the server knows NOTIFY, which would otherwise fail the batch that it is part of.
+ */
+async function migrate({ url, now, connectMs = CONNECT_MS }: PostgresOptions): Promise<{ knowsNotify: boolean }> {
   const client = new Client({
-    connectionString: url,
+    connectionString: withStrictTls(url),
     connectionTimeoutMillis: connectMs,
     query_timeout: MIGRATION_MS + SILENCE_MS,
   });
@@ -106,9 +111,20 @@ async function migrate({ url, now, connectMs = CONNECT_MS }: PostgresOptions): P
       await client.query(SQL.recordMigration, [name, now()]);
     }
     await client.query('COMMIT');
+    return { knowsNotify: await takes(client, SQL.listenForDue) };
   } finally {
     // Where it was not committed, this undoes it.
     await client.end();
+  }
+}
+
+async function takes(client: Client, statement: string): Promise<boolean> {
+  try {
+    await client.query(statement);
+    return true;
+  } catch (error) {
+    if (refusesToListen(error)) return false;
+    throw error;
   }
 }
 
@@ -119,7 +135,7 @@ function createPool({
   connectMs = CONNECT_MS,
 }: PostgresOptions): Pool {
   const pool = new Pool({
-    connectionString: url,
+    connectionString: withStrictTls(url),
     max: connectionsMax,
     pipeline: true,
     keepAlive: true,
@@ -143,10 +159,13 @@ class PostgresStore implements Store {
   readonly #order = new BatchOrder();
   readonly #names = new Map<string, string>();
   readonly #running = new Set<Promise<unknown>>();
+  readonly #dueNow: (() => number) | undefined;
   #closing: Promise<void> | undefined;
 
-  constructor(pool: Pool) {
+  /** @param dueNow the time by which a row is due that others shall hear of; absent where nobody could hear. */
+  constructor(pool: Pool, dueNow: (() => number) | undefined) {
     this.#pool = pool;
+    this.#dueNow = dueNow;
   }
 
   async get(kind: string, id: string): Promise<Row | undefined> {
@@ -185,6 +204,7 @@ class PostgresStore implements Store {
   write(batch: readonly Write[]): Promise<number> {
     const steps = batch.flatMap(stepsOf);
     if (steps.length === 0) return Promise.resolve(0);
+    steps.push(...tellingSteps(batch, this.#dueNow?.()));
     return this.#run('change', () => this.#order.take(batch, () => repeated(() => this.#transaction(steps))));
   }
 
@@ -290,6 +310,17 @@ function stepsOf(write: Write): Step[] {
     case 'forget':
       return [{ ...one(SQL.forgetTokens, [write.now, write.limit]), holds: () => true }];
   }
+}
+
+/**
+ * Tells other servers, with the commit, of a row that is due. Not of one that will be, as after every renewal of a lease:
+ * transactions that tell commit one after another in the whole cluster.
+ */
+function tellingSteps(batch: readonly Write[], now = Number.NEGATIVE_INFINITY): Step[] {
+  const write = batch.find(
+    (one) => (one.op === 'insert' || one.op === 'update') && one.row.dueAt !== null && one.row.dueAt <= now,
+  );
+  return write ? [{ write, text: SQL.tellDue, params: [], holds: () => true, changes: false }] : [];
 }
 
 /** Rows changed. @throws GuardFailed, or what the database said, of the first statement that did not do as expected. */

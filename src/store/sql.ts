@@ -73,6 +73,10 @@ export const SQL = {
   forgetTokens: `DELETE FROM idempotency WHERE token_key IN
     (SELECT token_key FROM idempotency WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2)`,
 
+  /** Of PostgreSQL alone: from server to server, that a row is due. It says no more, and may be lost. */
+  listenForDue: 'LISTEN backlot_due',
+  tellDue: 'NOTIFY backlot_due',
+
   /** Of PostgreSQL alone: held to the end of the transaction. The number means nothing; it only must not change. */
   lockMigrations: 'SELECT pg_advisory_xact_lock(8642202008)',
   createMigrationTable: `CREATE TABLE IF NOT EXISTS migration (name {text} NOT NULL PRIMARY KEY, applied_at BIGINT NOT NULL)`,

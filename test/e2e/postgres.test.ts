@@ -16,13 +16,15 @@ import {
   ServiceQuotaExceededException,
   UpdateStreamingImageCommand,
 } from '@aws-sdk/client-nimble';
+import { KIND, newRow } from '../../src/domain/kinds.ts';
+import { openPostgres } from '../../src/store/postgres.ts';
 import { startCluster } from '../support/postgres.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 import { until } from '../support/until.ts';
 import { ABSENT, createImage, getImage, readyStudio, settledImage } from './api.ts';
 import { sdkClient } from './clients.ts';
 import { makeDisk } from './disks.ts';
-import { Installation, type RunningServer } from './installation.ts';
+import { Installation, PROJECT, type RunningServer } from './installation.ts';
 
 const cluster = await startCluster({ after });
 /** The cluster asks for none; what matters is where it turns up. */
@@ -103,6 +105,24 @@ describe('two servers on one database', { concurrency: true }, () => {
     const refusals = outcomes.flatMap((outcome) => (outcome.status === 'rejected' ? [outcome.reason] : []));
     for (const reason of refusals) assert.ok(reason instanceof ServiceQuotaExceededException, String(reason));
     assert.equal(refusals.length, 20);
+  });
+
+  it('tell each other of work: one that never looks by itself does what another process wrote', async (t) => {
+    const url = await cluster.createDatabase();
+    const installation = new Installation(t, { BACKLOT_DATABASE_URL: url });
+    const server = installation.spawn([process.execPath, join(PROJECT, 'test/support/patient-server.ts')]);
+    await until('it listens', () => server.stdout.startsWith('http'));
+    const store = await openPostgres({ url, now: Date.now, connectionsMax: 1 });
+    t.after(() => store.close());
+    // More than the times that it looks because it has just started.
+    for (let turn = 0; turn < 10; turn += 1) {
+      const now = Date.now();
+      const tombstone = { kind: KIND.studioComponent, id: `gone-${turn}`, state: 'DELETED', doc: '{}' };
+      await store.write([{ op: 'insert', row: { ...newRow({ ...tombstone, createdAt: now }), dueAt: now } }]);
+      await until('the other removes it', async () => !(await store.get(tombstone.kind, tombstone.id)));
+    }
+    server.signal('SIGTERM');
+    assert.equal((await server.finished).code, 0);
   });
 
   it('refuse another that has keys of its own', async (t) => {

@@ -1,5 +1,5 @@
 /**
- * A stretch of wire in front of a database's socket, which a test may cut, hold up and measure. A round trip is counted
+ * A stretch of wire in front of a database's socket, which a test may cut, hold up, garble and measure. A round trip is counted
  * when the server answers after the client has said something.
  */
 import { createConnection, createServer, type Socket } from 'node:net';
@@ -14,6 +14,8 @@ export interface Wire {
   readonly roundTrips: number;
   /** Told what a client says before it goes on; false cuts the connection in its place. */
   heard: (text: string) => boolean;
+  /** What the server hears in the place of what a client says: as many characters. */
+  heardAs: (text: string) => string;
   /** Whether answers are swallowed. */
   silent: boolean;
 }
@@ -28,6 +30,7 @@ export async function openWire(t: Owner, socketDirectory: string): Promise<Wire>
       return roundTrips;
     },
     heard: () => true,
+    heardAs: (text) => text,
     silent: false,
   };
   const server = createServer((client) => {
@@ -42,9 +45,10 @@ export async function openWire(t: Owner, socketDirectory: string): Promise<Wire>
       });
     }
     client.on('data', (bytes) => {
-      if (!wire.heard(bytes.toString('latin1'))) return client.destroy();
+      const text = bytes.toString('latin1');
+      if (!wire.heard(text)) return client.destroy();
       waiting = true;
-      return behind.write(bytes);
+      return behind.write(Buffer.from(wire.heardAs(text), 'latin1'));
     });
     behind.on('data', (bytes) => {
       if (waiting) roundTrips += 1;
