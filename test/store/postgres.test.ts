@@ -294,6 +294,23 @@ test('more at once than fit is refused as too much, and what fits is done', asyn
   await store.write([insert(rowOf('afterwards'))]);
 });
 
+test('a store never has more connections than it may, however much is asked of it at once', async (t) => {
+  const place = await placeIn(t);
+  const store = await place.open({ connectionsMax: 3 });
+  // Each says how many there are while it writes.
+  await cluster.run(
+    place.url,
+    `CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+       NEW.doc := (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database());
+       RETURN NEW; END $$;
+     CREATE TRIGGER tell BEFORE INSERT ON resource FOR EACH ROW EXECUTE FUNCTION tell()`,
+  );
+  await Promise.all(Array.from({ length: 200 }, (_, index) => store.write([insert(rowOf(`row ${index}`))])));
+  const counts = (await store.list({ kind: 'thing', limit: 1_000 })).map(({ doc }) => Number(doc));
+  assert.equal(counts.length, 200);
+  assert.equal(Math.max(...counts), 3);
+});
+
 test('what the database says of a row is not told', async (t) => {
   const place = await placeIn(t);
   const store = await place.open();

@@ -5,7 +5,7 @@
  */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chownSync, existsSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { chownSync, existsSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Client } from 'pg';
@@ -24,17 +24,26 @@ export interface Cluster {
   createDatabase(): Promise<string>;
   /** Runs statements in a database, beside whoever else uses it. */
   run(url: string, sql: string): Promise<Record<string, unknown>[]>;
-  /** Ends the server as a crash does: at once, and without tidying up. */
+  /** Ends the server as a crash does: at once, and without tidying up. As `pg_ctl stop -m immediate`. */
   crash(): Promise<void>;
+  /** Ends the server in order, but without waiting for its clients. As `pg_ctl stop -m fast`. */
+  stop(): Promise<void>;
   start(): Promise<void>;
 }
 
 interface ClusterOptions {
   /** Off saves time where no test is about what survives. */
   readonly fsync?: boolean;
+  /** Of the server, by name. */
+  readonly settings?: Readonly<Record<string, string>>;
+  /** Put into its data directory, by name. */
+  readonly files?: Readonly<Record<string, string>>;
 }
 
-export async function startCluster(t: Owner, { fsync = false }: ClusterOptions = {}): Promise<Cluster> {
+export async function startCluster(
+  t: Owner,
+  { fsync = false, settings = {}, files = {} }: ClusterOptions = {},
+): Promise<Cluster> {
   const programs = newestPrograms();
   const directory = mkdtempSync(join(tmpdir(), 'backlot-pg-'));
   const data = join(directory, 'data');
@@ -67,7 +76,13 @@ export async function startCluster(t: Owner, { fsync = false }: ClusterOptions =
   ];
   const [program, ...words] = [...asUser, ...making];
   execFileSync(program!, words, { stdio: ['ignore', 'ignore', 'inherit'], cwd: directory });
-  const addressOf = (name: string) => `postgres:///${name}?host=${encodeURIComponent(directory)}&user=${ADMIN}`;
+  const { uid, gid } = statSync(directory);
+  for (const [name, text] of Object.entries(files)) {
+    writeFileSync(join(data, name), text, { mode: 0o600 });
+    chownSync(join(data, name), uid, gid);
+  }
+  const port = settings.port === undefined ? '' : `&port=${settings.port}`;
+  const addressOf = (name: string) => `postgres:///${name}?host=${encodeURIComponent(directory)}${port}&user=${ADMIN}`;
   const run = async (url: string, sql: string) => {
     const client = new Client({ connectionString: url });
     client.on('error', () => undefined);
@@ -79,7 +94,10 @@ export async function startCluster(t: Owner, { fsync = false }: ClusterOptions =
     }
   };
   const start = async () => {
-    server = spawnServer(directory, [...asUser, ...TIED, join(programs, 'postgres'), '-D', data], fsync);
+    server = spawnServer(directory, [...asUser, ...TIED, join(programs, 'postgres'), '-D', data], {
+      fsync: fsync ? 'on' : 'off',
+      ...settings,
+    });
     await until('PostgreSQL answers', () => run(addressOf('postgres'), 'SELECT 1'));
   };
   await start();
@@ -94,6 +112,7 @@ export async function startCluster(t: Owner, { fsync = false }: ClusterOptions =
     },
     run,
     crash: () => end('SIGQUIT'),
+    stop: () => end('SIGINT'),
     start,
   };
 }
@@ -101,16 +120,20 @@ export async function startCluster(t: Owner, { fsync = false }: ClusterOptions =
 /** Ends with the process that started it, however that ends. Said last: a change of user would take it back. */
 const TIED = ['setpriv', '--pdeathsig', 'QUIT', '--'];
 
-function spawnServer(directory: string, command: readonly string[], fsync: boolean): ChildProcess {
+function spawnServer(
+  directory: string,
+  command: readonly string[],
+  chosen: Readonly<Record<string, string>>,
+): ChildProcess {
   const settings = {
     listen_addresses: '',
     unix_socket_directories: directory,
     max_connections: '300',
-    fsync: fsync ? 'on' : 'off',
     // What a careless server would be set to; the store must not rely on better.
     synchronous_commit: 'off',
     default_transaction_isolation: 'repeatable read',
     log_min_messages: 'fatal',
+    ...chosen,
   };
   const [program, ...words] = command;
   const given = Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`]);
