@@ -17,6 +17,7 @@ setpriv util-linux
 prlimit util-linux'
 tests='/usr/bin/aws awscli
 python3-module-boto3 python3-boto3
+openssl openssl
 postgresql-server postgresql'
 
 present() {

@@ -17,6 +17,9 @@ export interface Settings {
   readonly accountId: string;
   /** No trailing slash; undefined: the address that the server listens on. */
   readonly publicUrl: string | undefined;
+  /** Absolute paths, set both or neither. */
+  readonly tlsCertFile: string | undefined;
+  readonly tlsKeyFile: string | undefined;
   readonly tombstoneMs: number;
   readonly tokenMs: number;
   readonly streamingImagesMax: number;
@@ -104,6 +107,11 @@ function parsePublicUrl(text: string): { value: string | undefined } | { must: s
   return { value: url.origin };
 }
 
+function parseFile(text: string): { value: string | undefined } | { must: string } {
+  if (text === '') return { value: undefined };
+  return text.endsWith('/') ? { must: 'be a file' } : { value: resolve(text) };
+}
+
 export const SETTINGS: { readonly [K in keyof Settings]: Setting<Settings[K]> } = {
   dataDir: {
     env: 'BACKLOT_DATA_DIR',
@@ -160,6 +168,20 @@ export const SETTINGS: { readonly [K in keyof Settings]: Setting<Settings[K]> } 
     default: '',
     meaning: 'Address that clients use, where a proxy stands in between; requests are signed for its host',
     parse: parsePublicUrl,
+  },
+  tlsCertFile: {
+    env: 'BACKLOT_TLS_CERT_FILE',
+    flag: 'tls-cert-file',
+    default: '',
+    meaning: 'Certificate for TLS in PEM form, those it depends on behind it; SIGHUP has it read again',
+    parse: parseFile,
+  },
+  tlsKeyFile: {
+    env: 'BACKLOT_TLS_KEY_FILE',
+    flag: 'tls-key-file',
+    default: '',
+    meaning: "The certificate's private key in PEM form, without a passphrase",
+    parse: parseFile,
   },
   tombstoneMs: {
     env: 'BACKLOT_TOMBSTONE_HOURS',

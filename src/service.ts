@@ -4,8 +4,10 @@
  */
 import { statfs } from 'node:fs/promises';
 import type { Server } from 'node:http';
+import { Server as TlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
+import { readCertificate, tellOfCertificate } from './certificate.ts';
 import { type Clock, systemClock } from './clock.ts';
 import { type Config, SETTINGS } from './config.ts';
 import { type OperationName, operations } from './contract/index.ts';
@@ -28,7 +30,7 @@ import type { Store } from './store/store.ts';
 import { Arrivals } from './wire/arrivals.ts';
 import { type Credential, createAuthenticator } from './wire/authenticate.ts';
 import { createRouter } from './wire/router.ts';
-import { createApiServer, type PlainAnswer } from './wire/server.ts';
+import { type Certificate, createApiServer, type PlainAnswer } from './wire/server.ts';
 import { streamingImageJobs } from './worker/streaming-image.ts';
 import { studioJobs } from './worker/studio.ts';
 import { studioComponentJobs } from './worker/studio-component.ts';
@@ -61,6 +63,8 @@ export interface Service {
   readonly worker: Worker;
   /** Listens, and starts background work. Resolves with the address that clients use. */
   listen(): Promise<string>;
+  /** Reads the certificate for TLS again, for connections to come. One that cannot serve is told of in the log and not used. */
+  renewCertificate(): void;
   /** Stops accepting, finishes what runs within `graceMs`, and closes everything. */
   close(graceMs?: number): Promise<void>;
 }
@@ -116,23 +120,30 @@ function domainSettings(config: Config, address: { readonly url: string }): Doma
 }
 
 /** IPv6 addresses stand in brackets. */
-function addressOf({ host }: Config, port: number): string {
-  return `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
+function addressOf({ host, tlsCertFile }: Config, port: number): string {
+  return `${tlsCertFile === undefined ? 'http' : 'https'}://${host.includes(':') ? `[${host}]` : host}:${port}`;
 }
 
 /** @throws StartError */
 export async function createService(config: Config, overrides: Overrides = {}): Promise<Service> {
+  // First: a start that it ends must not have made anything.
+  const certificate = readCertificate(config);
   const unlock = lockDataDirectory(openDataDirectory(config.dataDir));
   try {
     const parts = await openParts(config, overrides);
-    return assemble(parts, overrides, unlock);
+    return assemble(parts, overrides, unlock, certificate);
   } catch (error) {
     unlock();
     throw error;
   }
 }
 
-function assemble(parts: Parts, overrides: Overrides, unlock: () => void): Service {
+function assemble(
+  parts: Parts,
+  overrides: Overrides,
+  unlock: () => void,
+  certificate: Certificate | undefined,
+): Service {
   const { config, store, keys, images, log, clock } = parts;
   const metrics = createMetrics(store, clock.now, async () =>
     (await images.list()).reduce((total, { sizeBytes }) => total + sizeBytes, 0),
@@ -182,6 +193,7 @@ function assemble(parts: Parts, overrides: Overrides, unlock: () => void): Servi
       answered: metrics.answered,
       failed: (error, requestId, operation) => log.error({ err: error, requestId, operation }, 'request failed'),
     },
+    certificate,
   );
   return {
     parts,
@@ -197,8 +209,10 @@ function assemble(parts: Parts, overrides: Overrides, unlock: () => void): Servi
       upkeep.start();
       ready = true;
       log.info({ address: parts.address.url }, 'listening');
+      if (certificate) tellOfCertificate(certificate, clock, log);
       return parts.address.url;
     },
+    renewCertificate: () => renewCertificate(server, parts),
     close: async (graceMs = GRACE_MS) => {
       ready = false;
       const closed = server.listening ? new Promise((resolve) => server.close(resolve)) : undefined;
@@ -226,7 +240,18 @@ async function listenToOthers({ config, log }: Parts, { wake }: Worker): Promise
   return listenForWakes({ url: config.databaseUrl, onWake: wake, warn: (message) => log.warn({}, message) });
 }
 
-function listening(server: Server, { host, port }: Config): Promise<void> {
+function renewCertificate(server: Server | TlsServer, { config, clock, log }: Parts): void {
+  if (!(server instanceof TlsServer)) return;
+  try {
+    const certificate = readCertificate(config)!;
+    server.setSecureContext(certificate);
+    tellOfCertificate(certificate, clock, log);
+  } catch (error) {
+    log.error({ reason: reasonOf(error) }, 'the TLS certificate could not be renewed; the one before stays in use');
+  }
+}
+
+function listening(server: Server | TlsServer, { host, port }: Config): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => {
       const reason = error.code === 'EADDRINUSE' ? 'the port is in use; choose another with --port' : error.message;

@@ -46,6 +46,7 @@ const STUBS = {
         util-linux) tools="setpriv prlimit" ;;
         awscli) tools=aws ;;
         python3-boto3) tools=python3 ;;
+        openssl) tools=openssl ;;
         postgresql) tools= && mkdir -p ${dirname(SERVER)} && cp /usr/bin/tool ${SERVER} ;;
         *) tools= ;;
       esac
@@ -71,7 +72,7 @@ const STUBS = {
 } as const;
 
 /** What the product and the tests need of a system. */
-const TOOLS = ['qemu-img', 'setpriv', 'prlimit', 'aws', 'python3'] as const;
+const TOOLS = ['qemu-img', 'setpriv', 'prlimit', 'aws', 'python3', 'openssl'] as const;
 
 interface Lock {
   readonly [path: string]: { readonly version: string; readonly integrity?: string; readonly [flag: string]: unknown };
@@ -226,6 +227,7 @@ describe('set-up and the packages of the system', () => {
       prlimit: 'util-linux',
       aws: 'awscli',
       python3: 'python3-boto3',
+      openssl: 'openssl',
     };
     for (const tool of TOOLS) {
       const { transcript } = new World(t, { lacks: [tool] }).setUp();

@@ -9,13 +9,18 @@ export const serveCommands: readonly Command[] = [
     positionals: [],
     options: {},
     allSettings: true,
-    note: 'On the first start it makes the data directory and an access key. SIGTERM or Ctrl-C stops it in order.',
+    note:
+      'On the first start it makes the data directory and an access key. SIGTERM or Ctrl-C stops it in order; SIGHUP ' +
+      'has the certificate for TLS read again.',
     run: async (_given, config) => {
       const stopAsked = Promise.withResolvers<void>();
       process.once('SIGTERM', () => stopAsked.resolve());
       process.once('SIGINT', () => stopAsked.resolve());
       const { createService } = await import('../service.ts');
       const service = await createService(config);
+      // Without TLS there is nothing to read again, and a terminal that closes ends what runs in it, in order.
+      const hasTls = config.tlsCertFile !== undefined;
+      process.on('SIGHUP', () => (hasTls ? service.renewCertificate() : stopAsked.resolve()));
       try {
         await service.listen();
         const { settings, directory } = service.parts;

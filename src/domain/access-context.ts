@@ -52,7 +52,7 @@ function saidByRequest({ input, principal, origin, permission, now, settings }: 
       case 'aws:currenttime':
         return [new Date(now).toISOString()];
       case 'aws:securetransport':
-        // This server speaks plain HTTP; TLS is the proxy's, which the public address tells of.
+        // The address that clients use tells it, whether TLS is the server's own or that of a proxy in front.
         return [String(settings.publicUrl().startsWith('https:'))];
       case 'aws:sourceip':
         return addressOf(origin);

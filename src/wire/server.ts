@@ -1,5 +1,5 @@
 /**
- * The API's front door over node:http: request id, raw target and headers, bounded body, route, signature, input,
+ * The API's front door over node:http, with TLS or without: request id, raw target and headers, bounded body, route, signature, input,
  * operation, answer, in this order and for every operation alike. It knows nothing of studios.
  *
  * A request that is not authenticated must cause nothing but its refusal. Whatever goes wrong is turned into bytes here
@@ -7,6 +7,8 @@
  */
 import { randomUUID } from 'node:crypto';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer as createTlsServer, type Server as TlsServer } from 'node:https';
+import type { Socket } from 'node:net';
 import type { Operation } from '../contract/operation.ts';
 import { type OutwardError, ServiceError, validationFailed } from '../errors.ts';
 import { createRefuser } from './refuse.ts';
@@ -44,6 +46,14 @@ export interface ServerLimits {
   readonly silenceMs?: number;
 }
 
+/** In PEM form; the certificate may have those that it depends on behind it. Times in ms since 1970. */
+export interface Certificate {
+  readonly cert: Buffer;
+  readonly key: Buffer;
+  readonly validFrom: number;
+  readonly validTo: number;
+}
+
 export interface ServerEvents {
   /** Once for every request, in the turn of the event loop in which it was read. */
   readonly arrived: () => void;
@@ -54,6 +64,8 @@ export interface ServerEvents {
 }
 
 const SILENCE_MS = 120_000;
+/** For a client to agree on TLS. A connection that has not is no request's yet, and a stop must not wait long for it. */
+const HANDSHAKE_MS = 5_000;
 /** What is still sent of a body that is too large is read and thrown away up to here, so that the refusal arrives. */
 const DISCARDED_BYTES_MAX = 64 * 1024 * 1024;
 
@@ -81,30 +93,42 @@ export function createApiServer<H, P>(
   plain: ReadonlyMap<string, () => Promise<PlainAnswer>>,
   limits: ServerLimits,
   events: ServerEvents,
-): Server {
+  /** For TLS; plain HTTP where absent. The server's `setSecureContext` takes the next one. */
+  certificate?: Certificate,
+): Server | TlsServer {
   const refuser = createRefuser((status) => events.answered('Unknown', status, 0));
   const listener = (request: IncomingMessage, response: ServerResponse) =>
     void serve(api, plain, limits, events, refuser.began, request, response);
-  const server = createServer(
-    {
-      maxHeaderSize: limits.headerBytesMax,
-      requestTimeout: limits.requestMs,
-      headersTimeout: limits.requestMs,
-      connectionsCheckingInterval: Math.max(250, Math.min(1_000, limits.requestMs / 4)),
-      keepAliveTimeout: 65_000,
-      noDelay: true,
-      // Most requests have no body; Node then leaves out the events of its end, which nobody listens for.
-      optimizeEmptyRequests: true,
-      // Node would refuse it without a request id and an error's name, as it would an unknown expectation.
-      requireHostHeader: false,
-    },
-    listener,
-  );
+  const options = {
+    maxHeaderSize: limits.headerBytesMax,
+    requestTimeout: limits.requestMs,
+    headersTimeout: limits.requestMs,
+    connectionsCheckingInterval: Math.max(250, Math.min(1_000, limits.requestMs / 4)),
+    keepAliveTimeout: 65_000,
+    noDelay: true,
+    // Most requests have no body; Node then leaves out the events of its end, which nobody listens for.
+    optimizeEmptyRequests: true,
+    // Node would refuse it without a request id and an error's name, as it would an unknown expectation.
+    requireHostHeader: false,
+  };
+  const server = certificate ? overTls(certificate, options, listener) : createServer(options, listener);
   server.maxConnections = limits.connectionsMax;
   server.timeout = limits.silenceMs ?? SILENCE_MS;
   server.on('checkExpectation', listener);
   server.on('clientError', refuser.unparsable);
   server.on('connect', refuser.tunnel);
+  return server;
+}
+
+function overTls(
+  { cert, key }: Certificate,
+  options: object,
+  listener: Parameters<typeof createTlsServer>[1],
+): TlsServer {
+  const server = createTlsServer({ ...options, cert, key, handshakeTimeout: HANDSHAKE_MS }, listener);
+  // Node would hand it on as a request that cannot be parsed; but an answer in the clear is none to a client of TLS.
+  server.removeAllListeners('tlsClientError');
+  server.on('tlsClientError', (_error: Error, socket: Socket) => socket.destroy());
   return server;
 }
 

@@ -120,6 +120,8 @@ describe('backlot explains itself', { concurrency: true }, () => {
       region: 'Oregon',
       accountId: '12',
       publicUrl: 'ftp://example.org',
+      tlsCertFile: '/etc/backlot/',
+      tlsKeyFile: '/etc/backlot/',
       tombstoneMs: '-1',
       tokenMs: 'long',
       streamingImagesMax: '1.5',

@@ -95,7 +95,7 @@ export interface RunningServer {
   readonly pid: number;
   readonly process: Running;
   /** Asks it to stop, and says what came of it. */
-  stop(signal?: 'SIGTERM' | 'SIGINT'): Promise<Finished>;
+  stop(signal?: 'SIGTERM' | 'SIGINT' | 'SIGHUP'): Promise<Finished>;
   /** `kill -9`. */
   kill(): Promise<Finished>;
 }
@@ -128,7 +128,7 @@ export class Installation {
   /** Starts a server and waits for it to say where it is. @throws Error with what it said, when it does not. */
   async start({ flags = [], port = 0, ...options }: ServeOptions = {}): Promise<RunningServer> {
     const process = this.spawn([BACKLOT, 'serve', '--port', String(port), ...flags], options);
-    const address = () => /^Backlot is at (http:\/\/\S+)$/m.exec(process.stdout)?.[1];
+    const address = () => /^Backlot is at (https?:\/\/\S+)$/m.exec(process.stdout)?.[1];
     await until('the server says where it is', () => process.ended || address());
     const url = address();
     if (url === undefined) throw new Error(`the server did not start: ${process.stderr}`);
