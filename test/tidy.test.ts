@@ -44,6 +44,13 @@ const MAY_IMPORT: Readonly<Record<string, readonly RegExp[]>> = {
   store: [/^src\/errors\.ts$/],
   keys: [/^src\/(clock|files)\.ts$/],
   images: [/^src\/(clock|files)\.ts$/],
+  backup: [
+    /^src\/domain\/(kinds|streaming-image)\.ts$/,
+    /^src\/(clock|files)\.ts$/,
+    /^src\/store\//,
+    /^src\/images\/(directory|hash)\.ts$/,
+    /^src\/keys\/local\.ts$/,
+  ],
   worker: [
     /^src\/(contract|domain)\//,
     /^src\/(clock|log|errors)\.ts$/,

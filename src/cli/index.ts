@@ -1,5 +1,6 @@
 /** Every command of the command line, in the order of the help. */
 import { accessKeyCommands } from './access-key.ts';
+import { backupCommands } from './backup.ts';
 import type { Command } from './command.ts';
 import { eulaCommands } from './eula.ts';
 import { keyCommands } from './key.ts';
@@ -14,4 +15,5 @@ export const commands: readonly Command[] = [
   ...accessKeyCommands,
   ...policyCommands,
   ...keyCommands,
+  ...backupCommands,
 ];

@@ -14,6 +14,7 @@ import { type Arguments, type Command, CommandFailed } from './command.ts';
 import { listDocuments } from './list-documents.ts';
 import { progressBar } from './output.ts';
 import { provide, providedImagesOf } from './provide.ts';
+import { stopSignal } from './stop-signal.ts';
 import { withParts } from './with-parts.ts';
 
 const NAME_LENGTH_MAX = 64;
@@ -90,15 +91,6 @@ async function orTakeBack<T>(
     });
     throw error;
   }
-}
-
-/** Ctrl-C ends the copy in order, so that nothing is left behind. */
-function stopSignal(): { signal: AbortSignal; release: () => void } {
-  const controller = new AbortController();
-  const stop = () => controller.abort();
-  process.once('SIGINT', stop).once('SIGTERM', stop);
-  const release = () => void process.off('SIGINT', stop).off('SIGTERM', stop);
-  return { signal: controller.signal, release };
 }
 
 async function requireEulas(eulaIds: readonly string[], store: Store): Promise<string[]> {

@@ -27,6 +27,7 @@ const TOLD_ERRORS = [
   'KeyUnavailable',
   'ImageFailure',
   'PolicyRefused',
+  'BackupFailed',
 ];
 
 /** Whether the message is a sentence for the person at the terminal; any other error is a mistake in this program. */

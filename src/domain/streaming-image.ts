@@ -114,6 +114,11 @@ export const streamingImageLifecycle = defineLifecycle<StreamingImageState, Stre
   },
 });
 
+/** Whether the copy of an image in this state is there, with its key, and must stay there. */
+export function hasCopy(state: string): boolean {
+  return state === 'READY' || state === 'UPDATE_IN_PROGRESS' || state === 'UPDATE_FAILED';
+}
+
 export function applyToStreamingImage(
   row: Row,
   event: LifecycleEvent<StreamingImageEvent>,

@@ -68,6 +68,16 @@ interface Watched {
   readonly progress: Progress;
 }
 
+/** The files of a machine image, its disk first, within the directory of images. */
+export function machineImageFiles(id: string): string[] {
+  return [join('machine', requireFileName(id), MACHINE_DISK)];
+}
+
+/** The files of an encrypted copy, its disk first, within the directory of images. */
+export function streamingImageFiles(id: string): string[] {
+  return [STREAMING_DISK, MANIFEST].map((name) => join('streaming', requireFileName(id), name));
+}
+
 export function openImageDirectory(options: ImageDirectoryOptions): ImageDirectory {
   for (const place of ['machine', 'streaming', 'staging']) makePrivateDirectory(join(options.directory, place));
   return new ImageDirectory(options);

@@ -143,16 +143,34 @@ async function keyFileNames(directory: string): Promise<string[]> {
   return names.flatMap((name) => /^([A-Za-z0-9_-]{1,64})\.json$/.exec(name)?.[1] ?? []);
 }
 
+/** The file of a data key, within the directory of keys. */
+export function dataKeyFile(id: string): string {
+  return join('data', `${requireFileName(id)}.json`);
+}
+
+/** Every file of the directory of keys that is a key. */
+export async function keyFiles(directory: string): Promise<string[]> {
+  const files = ['customer', 'data'].map(async (place) =>
+    (await keyFileNames(join(directory, place))).map((id) => join(place, `${id}.json`)),
+  );
+  return ['root.key', ...(await Promise.all(files)).flat()];
+}
+
+/** False for what is left of a key that is just being destroyed. */
+export function isWholeKeyFile(text: string): boolean {
+  return parseKeyFile(text) !== undefined;
+}
+
 class LocalKeyFiles implements LocalKeys {
   readonly #customerDirectory: string;
-  readonly #dataDirectory: string;
+  readonly #directory: string;
   readonly #arnPrefix: string;
   readonly #clock: Clock;
   readonly #rootKey: KeyObject;
 
   constructor({ directory, region, accountId, clock }: LocalKeysOptions, rootKey: KeyObject) {
     this.#customerDirectory = join(directory, 'customer');
-    this.#dataDirectory = join(directory, 'data');
+    this.#directory = directory;
     this.#arnPrefix = `arn:aws:kms:${region}:${accountId}:key/`;
     this.#clock = clock;
     this.#rootKey = rootKey;
@@ -292,7 +310,7 @@ class LocalKeyFiles implements LocalKeys {
   }
 
   #dataPath(id: string): string {
-    return join(this.#dataDirectory, `${requireFileName(id)}.json`);
+    return join(this.#directory, dataKeyFile(id));
   }
 }
 
