@@ -1,8 +1,8 @@
 /**
  * Finds who an access key id stands for, for the authenticator, which keeps derived keys by object: the same key gives the
- * same object, with its secret opened and its policies compiled once. The row is read for each request all the same, so
- * that a key that was changed or deleted, in this process or another, is a new object or none at once. What was made of a
- * row must never serve for a row that says anything else.
+ * same object, with its secret opened once. The row is read for each request all the same, so that a key that was changed
+ * or deleted, in this process or another, is a new object or none at once. What was made of a row must never serve for a
+ * row that says anything else.
  */
 import { openSecret, readPrincipal } from './domain/access-key.ts';
 import type { Principal } from './domain/context.ts';
@@ -11,7 +11,7 @@ import type { Keys } from './keys/keys.ts';
 import type { Row, Store } from './store/store.ts';
 import type { Credential } from './wire/authenticate.ts';
 
-/** Far more than an installation has; at a few KiB each, with policies, it is megabytes. */
+/** Far more than an installation has in use; at a KiB each it is a megabyte. */
 const KEPT_MAX = 1_000;
 
 type Found = Credential & Principal;

@@ -19,6 +19,8 @@ export interface Ids {
   machineImage(): string;
   /** `AKIA` and 16 upper-case letters or digits. */
   accessKey(): string;
+  /** `AIDA` and 16 upper-case letters or digits. */
+  principal(): string;
   /** 40 characters of base64: 240 random bits. */
   secretKey(): string;
 }
@@ -48,6 +50,7 @@ export function createIds(random: (bytes: number) => Buffer = randomBytes): Ids 
     studioSuffix: () => `stid-${characters(LOWER, 16, random)}`,
     machineImage: () => `ami-${random(9).toString('hex').slice(0, 17)}`,
     accessKey: () => `AKIA${characters(UPPER, 16, random)}`,
+    principal: () => `AIDA${characters(UPPER, 16, random)}`,
     secretKey: () => random(30).toString('base64'),
   };
 }

@@ -14,6 +14,7 @@ import { type OperationName, operations } from './contract/index.ts';
 import { createCredentialFinder } from './credential-finder.ts';
 import { type DataDirectory, lockDataDirectory, openDataDirectory, reasonOf, StartError } from './data-directory.ts';
 import type { DomainSettings, Handler, Principal, Services } from './domain/context.ts';
+import { createGrants } from './domain/grant.ts';
 import { handlers } from './domain/index.ts';
 import { KIND } from './domain/kinds.ts';
 import { perform } from './domain/perform.ts';
@@ -173,14 +174,18 @@ function assemble(
     ...(config.publicUrl && { publicHost: new URL(config.publicUrl).host }),
   });
   const services: Services = { ...parts, turns: new Turns(), wake: worker.wake };
+  const withPolicies = createGrants(store);
   let ready = false;
   let wakes: Wakes | undefined;
   const server = createApiServer<Handler<OperationName>, Principal>(
     {
       match: router.match,
       authenticate: (request) => authenticate(request) as Promise<Credential & Principal>,
-      perform: (operation, handler, input, principal, origin) =>
-        perform(operation, handler, input, principal, services, origin),
+      perform: (operation, handler, input, signer, origin) => {
+        const principal = withPolicies(signer);
+        if (!(principal instanceof Promise)) return perform(operation, handler, input, principal, services, origin);
+        return principal.then((found) => perform(operation, handler, input, found, services, origin));
+      },
     },
     new Map([
       ['/healthz', async () => plainText(200, 'ok')],

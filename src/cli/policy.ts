@@ -1,25 +1,124 @@
-/** `backlot policy`: checks IAM policies, and explains what they decide, without a server. */
-import { readFileSync, statSync } from 'node:fs';
-import { basename } from 'node:path';
+/** `backlot policy`: stores IAM policies, gives them to services, checks them, and explains what they decide. */
 import { systemClock } from '../clock.ts';
-import type { PolicySource } from '../domain/access-key.ts';
-import { compilePolicy, evaluate, joinPolicies, type Policy, type Statement } from '../domain/policy.ts';
+import { attachPolicies, detachPolicy, type Grant, type Holder, heldPolicy, readGrant } from '../domain/grant.ts';
+import { KIND } from '../domain/kinds.ts';
+import { evaluateAll, joinPolicies, type Policies, type Statement } from '../domain/policy.ts';
 import type { Context } from '../domain/policy-context.ts';
-import { PolicyRefused } from '../domain/policy-json.ts';
 import { conditionKey } from '../domain/policy-terms.ts';
-import { type Command, CommandFailed } from './command.ts';
-
-/** A file of a size that no policy has is not read. */
-const FILE_BYTES_MAX = 1024 * 1024;
+import { compileSource, type StoredPolicy, sourceOf, storePolicy } from '../domain/stored-policy.ts';
+import type { Parts } from '../service.ts';
+import type { Row, Store } from '../store/store.ts';
+import { type Arguments, type Command, CommandFailed } from './command.ts';
+import { HOLDER_OPTIONS, requireHolder } from './holder.ts';
+import { listDocuments } from './list-documents.ts';
+import { readPolicies, readPolicyText } from './policy-file.ts';
+import { withParts } from './with-parts.ts';
+import { writeDecided } from './write-decided.ts';
 
 export const policyCommands: readonly Command[] = [
   {
+    name: 'policy put',
+    summary: 'Stores a policy under a name, in place of the one before; whoever has it is held to it at once.',
+    positionals: ['NAME', 'FILE'],
+    options: {},
+    note: 'FILE may be - for what is piped in.',
+    run: (given, config) => {
+      const [name, file] = given.positionals as [string, string];
+      const source = { name, text: readPolicyText(file) };
+      compileSource(source);
+      return withParts(config, async (parts) => {
+        let row!: Row;
+        await writeDecided(parts.store, async () => {
+          const before = await parts.store.get(KIND.policy, name);
+          row = storePolicy(source, before, parts);
+          return [{ op: before ? 'update' : 'insert', row }];
+        });
+        return JSON.parse(row.doc) as StoredPolicy;
+      });
+    },
+  },
+  {
+    name: 'policy list',
+    summary: 'Lists stored policies, and who has them.',
+    positionals: [],
+    options: {},
+    run: (_given, config) =>
+      withParts(config, async ({ store }) => {
+        const policies = await listDocuments<StoredPolicy>(store, KIND.policy);
+        const grants = await listDocuments<Grant>(store, KIND.grant);
+        return policies.map((policy) => ({ ...policy, attachedTo: holdersOf(policy.name, grants) }));
+      }),
+  },
+  {
+    name: 'policy show',
+    summary: 'Prints a stored policy as it was written.',
+    positionals: ['NAME'],
+    options: {},
+    run: (given, config) =>
+      withParts(config, async ({ store }) => {
+        const { text } = sourceOf(await requireStored(given.positionals[0]!, store));
+        process.stdout.write(text.endsWith('\n') ? text : `${text}\n`);
+        return undefined;
+      }),
+  },
+  {
+    name: 'policy delete',
+    summary: 'Deletes a stored policy that nobody has.',
+    positionals: ['NAME'],
+    options: {},
+    run: (given, config) =>
+      withParts(config, async ({ store }) => {
+        const [name] = given.positionals as [string];
+        await writeDecided(store, async () => {
+          const { kind, id, version } = await requireStored(name, store);
+          const holders = holdersOf(name, await listDocuments<Grant>(store, KIND.grant));
+          if (holders.length > 0)
+            throw new CommandFailed(`${name} is attached to ${holders.join(', ')}: policy detach it there first.`);
+          return [{ op: 'delete', kind, id, version }];
+        });
+        return { deleted: name };
+      }),
+  },
+  {
+    name: 'policy attach',
+    summary: 'Gives a stored policy to a service: all its keys may do what it allows, at once.',
+    positionals: ['NAME'],
+    options: HOLDER_OPTIONS,
+    run: (given, config) =>
+      withParts(config, async (parts) => {
+        await writeDecided(parts.store, async () => {
+          const { holder, grant } = await requireHolder(given, parts);
+          const policy = await requireStored(given.positionals[0]!, parts.store);
+          return [heldPolicy(policy), ...attachPolicies(holder, grant, [policy.id], parts)];
+        });
+        return shownGrant(given, parts);
+      }),
+  },
+  {
+    name: 'policy detach',
+    summary: 'Takes a stored policy away from a service.',
+    positionals: ['NAME'],
+    options: HOLDER_OPTIONS,
+    run: (given, config) =>
+      withParts(config, async (parts) => {
+        const [name] = given.positionals as [string];
+        await writeDecided(parts.store, async () => {
+          const { holder, grant } = await requireHolder(given, parts);
+          if (!readGrant(grant).policies.includes(name))
+            throw new CommandFailed(`${calledBy(holder)} does not have the policy ${name}.`);
+          return [detachPolicy(grant, name)];
+        });
+        return shownGrant(given, parts);
+      }),
+  },
+  {
     name: 'policy check',
-    summary: 'Says whether a file is a policy that an access key can have.',
+    summary: 'Says whether a file is a policy that could be stored.',
     positionals: ['FILE'],
     options: {},
     run: async (given) => {
-      const { name, statements } = compiled(readPolicy(given.positionals[0]!));
+      const [source] = readPolicies(given.positionals);
+      const { name, statements } = compileSource(source!);
       return { policy: name, statements: statements.length };
     },
   },
@@ -28,47 +127,51 @@ export const policyCommands: readonly Command[] = [
     summary: 'Says whether policies allow an action, and which statement decides; exits with 0 when they do, else 1.',
     positionals: [],
     options: {
-      policy: { value: 'FILE', meaning: 'IAM policy', required: true, repeatable: true },
+      policy: { value: 'FILE', meaning: 'IAM policy', repeatable: true },
+      stored: { value: 'NAME', meaning: 'Stored policy', repeatable: true },
       action: { value: 'ACTION', meaning: 'For example nimble:GetStreamingImage', required: true },
       resource: { value: 'ARN', meaning: 'What it is asked for, or * where an action has no resource', required: true },
       context: { value: 'KEY=VALUE', meaning: 'Condition key, such as aws:ResourceTag/team=fx', repeatable: true },
     },
     note: 'A condition key that is not given is not there. aws:CurrentTime is now, unless given.',
     exitCode: (output) => ((output as { readonly decision: string }).decision === 'allow' ? 0 : 1),
-    run: async (given) => {
+    run: async (given, config) => {
       const action = given.option('action')!;
       if (!/^[a-z0-9-]+:[a-z0-9]+$/i.test(action)) throw new CommandFailed('--action must look like nimble:GetStudio.');
-      const policies = joinPolicies(readPolicies(given.options('policy')).map(compiled));
+      const files = readPolicies(given.options('policy')).map((source) => joinPolicies([compileSource(source)]));
+      const names = given.options('stored');
+      const stored = names.length === 0 ? [] : await withParts(config, ({ store }) => compiledStored(names, store));
+      if (files.length + stored.length === 0) throw new CommandFailed('Name a policy: --policy FILE or --stored NAME.');
       const resource = namesOf(given.option('resource')!);
       const context = readContext(given.options('context'));
-      const { decision, statement } = evaluate(policies, { action, resource, context });
+      const { decision, statement } = evaluateAll([...files, ...stored], { action, resource, context });
       return { decision, because: explanation(statement) };
     },
   },
 ];
 
-export function readPolicies(files: readonly string[]): PolicySource[] {
-  return files.map(readPolicy);
+function compiledStored(names: readonly string[], store: Store): Promise<Policies[]> {
+  return Promise.all(
+    names.map(async (name) => joinPolicies([compileSource(sourceOf(await requireStored(name, store)))])),
+  );
 }
 
 /** @throws CommandFailed */
-function readPolicy(file: string): PolicySource {
-  try {
-    if (statSync(file).size > FILE_BYTES_MAX) throw new CommandFailed(`${file} is too large to be a policy.`);
-    return { name: basename(file).replace(/\.json$/, ''), text: readFileSync(file, 'utf8') };
-  } catch (error) {
-    if (error instanceof CommandFailed) throw error;
-    throw new CommandFailed(`${file} cannot be read: ${(error as NodeJS.ErrnoException).code}.`);
-  }
+async function requireStored(name: string, store: Store): Promise<Row> {
+  const row = await store.get(KIND.policy, name);
+  if (!row) throw new CommandFailed(`There is no policy ${name}. See: backlot policy list`);
+  return row;
 }
 
-function compiled({ name, text }: PolicySource): Policy {
-  try {
-    return compilePolicy(name, text);
-  } catch (error) {
-    if (error instanceof PolicyRefused) throw new CommandFailed(`${name}: ${error.message}`);
-    throw error;
-  }
+function holdersOf(policy: string, grants: readonly Grant[]): string[] {
+  return grants.filter(({ policies }) => policies.includes(policy)).map(calledBy);
+}
+
+const calledBy = ({ role, name }: Pick<Holder, 'role' | 'name'>) => `${role} ${name}`;
+
+async function shownGrant(given: Arguments, parts: Parts): Promise<object> {
+  const { holder, grant } = await requireHolder(given, parts);
+  return { [holder.role]: holder.name, policies: readGrant(grant).policies };
 }
 
 /** A studio's ARN in both its forms, as the server looks at it. */

@@ -1,6 +1,6 @@
 /**
- * Who may call what. The default is to refuse: a call is made only by the administrator, or where a policy of the access
- * key allows it and none denies it. What even an administrator may not change (images provided for every studio) is a
+ * Who may call what. The default is to refuse: a call is made only by the administrator, or where a policy of the caller
+ * allows it and none denies it. What even an administrator may not change (images provided for every studio) is a
  * rule of the resource.
  *
  * The order of checks, of which none may be moved:
@@ -23,7 +23,7 @@ import type { DomainSettings, Origin, Principal, Services } from './context.ts';
 import { requireFilter } from './eula.ts';
 import { AMAZON, KIND } from './kinds.ts';
 import { PERMISSIONS, type Permission } from './permissions.ts';
-import { type Decision, evaluate, statementsAbout } from './policy.ts';
+import { type Decision, evaluateAll, statementsAbout } from './policy.ts';
 import type { ResourceType } from './policy-terms.ts';
 import { requireTags } from './tag-limits.ts';
 
@@ -81,9 +81,10 @@ async function requireAllowed(call: Call, permission: Permission, check: Check, 
   const asking: Asking = { ...call, permission, now: clock.now(), settings };
   const ask = (row: Row | undefined): Decision['decision'] => {
     const context = contextOf(asking, check.row && { row });
-    return evaluate(policies, { action, resource: check.names, context }).decision;
+    return evaluateAll(policies, { action, resource: check.names, context }).decision;
   };
-  const looks = check.row && statementsAbout(policies, action).some(({ looksAtResource }) => looksAtResource);
+  const looks =
+    check.row && policies.some((each) => statementsAbout(each, action).some(({ looksAtResource }) => looksAtResource));
   const row = looks ? await visibleRow(store, check.row!, call.input) : undefined;
   if (ask(row) !== 'allow') throw denied(call, check, ask(undefined), settings);
 }

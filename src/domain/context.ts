@@ -36,10 +36,10 @@ export interface Principal {
   readonly role: string;
   /** Shows up as `acceptedBy` and the like. */
   readonly principalId: string;
-  /** Of the service that the access key was made for. */
+  /** Of the service or the user that the access key was made for. */
   readonly username?: string;
   /** What the principal may do; who is no administrator and has none may do nothing. */
-  readonly policies?: Policies;
+  readonly policies?: readonly Policies[];
 }
 
 /** Where a request came from. */

@@ -9,6 +9,8 @@ export const KIND = {
   eulaAcceptance: 'eula-acceptance',
   machineImage: 'machine-image',
   accessKey: 'access-key',
+  policy: 'policy',
+  grant: 'grant',
   installation: 'installation',
 } as const;
 

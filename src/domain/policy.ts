@@ -90,6 +90,17 @@ export function evaluate(policies: Policies, request: PolicyRequest): Decision {
   return { decision: 'implicit-deny' };
 }
 
+/** As `evaluate`, by several that count together: a deny of one wins over every allow of the others. */
+export function evaluateAll(several: readonly Policies[], request: PolicyRequest): Decision {
+  let allowed: Decision | undefined;
+  for (const policies of several) {
+    const decided = evaluate(policies, request);
+    if (decided.decision === 'explicit-deny') return decided;
+    if (decided.decision === 'allow') allowed ??= decided;
+  }
+  return allowed ?? { decision: 'implicit-deny' };
+}
+
 /** What cannot be told is held against the caller. */
 function applies(statement: Statement, request: PolicyRequest): boolean {
   let isUnknown = false;

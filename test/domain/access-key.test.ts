@@ -1,10 +1,9 @@
 /** Access keys: what may be listed is in the document, the secret is sealed, and a sealed secret is of no use elsewhere. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { newAccessKey, openSecret, readPrincipal } from '../../src/domain/access-key.ts';
+import { newAccessKey, openSecret, readPrincipal, SERVICE, USER } from '../../src/domain/access-key.ts';
 import { KIND } from '../../src/domain/kinds.ts';
-import { PolicyRefused } from '../../src/domain/policy-json.ts';
-import { createWorld, SETTINGS } from '../support/domain.ts';
+import { createWorld } from '../support/domain.ts';
 
 test('a new access key says whose it is and what for, and nowhere holds its secret in the clear', () => {
   const { keys, services } = createWorld();
@@ -30,28 +29,16 @@ test('the secret is opened from its own row, and from no other', () => {
   assert.throws(() => openSecret({ ...one.row, private: other.row.private }, keys));
 });
 
-const statement = { Effect: 'Allow', Action: '*', Resource: '*' };
-const text = JSON.stringify({ Version: '2012-10-17', Statement: statement });
-
-test('a key carries its policies as they were written, lists their names, and is no administrator', () => {
+test('a key of a service or a user says whose it is, is no administrator, and carries no rights', () => {
   const { keys, services } = createWorld();
-  const grant = { service: 'farm', policies: [{ name: 'all', text }], place: SETTINGS };
-  const { row } = newAccessKey('render farm', keys, services, grant);
-  const { role, service, policies } = JSON.parse(row.doc);
-  assert.deepEqual([role, service, policies], ['policies', 'farm', ['all']]);
-  assert.deepEqual(JSON.parse(row.private).policies, [{ name: 'all', text }]);
-  const principal = readPrincipal(row);
-  assert.deepEqual([principal.role, principal.username, principal.policies!.all.length], ['policies', 'farm', 1]);
-  assert.equal(readPrincipal(newAccessKey('', keys, services).row).policies, undefined);
-});
-
-test('a stored policy that cannot be read any more makes its key useless, not mightier', () => {
-  const { keys, services } = createWorld();
-  const deny = JSON.stringify({ Version: '2012-10-17', Statement: { ...statement, Effect: 'Deny' } });
-  const policies = ['allow', 'deny'].map((name) => ({ name, text: name === 'deny' ? deny : text }));
-  const { row } = newAccessKey('', keys, services, { policies, place: SETTINGS });
-  for (const damaged of [row.private.replace('2012-10-17', '2008-10-17'), row.private.replace('Deny', 'deny')]) {
-    assert.throws(() => readPrincipal({ ...row, private: damaged }), PolicyRefused);
+  for (const role of [SERVICE, USER] as const) {
+    const holder = { role, name: 'farm', principalId: 'AIDAFARM' };
+    const { row } = newAccessKey('render farm', keys, services, holder);
+    const doc = JSON.parse(row.doc);
+    assert.deepEqual([doc.role, doc[role], doc.principalId, row.ownerId], [role, 'farm', 'AIDAFARM', 'AIDAFARM']);
+    const principal = { accessKeyId: row.id, principalId: 'AIDAFARM', role, username: 'farm' };
+    assert.deepEqual(readPrincipal(row), principal);
+    assert.deepEqual(Object.keys(JSON.parse(row.private)), ['sealedSecret']);
   }
-  assert.throws(() => readPrincipal({ ...row, private: '{}' }));
+  assert.equal(readPrincipal(newAccessKey('', keys, services).row).username, undefined);
 });

@@ -35,8 +35,8 @@ type Input = Readonly<Record<string, unknown>>;
 
 function keyWith(...statements: readonly object[]): Principal {
   const text = JSON.stringify({ Version: '2012-10-17', Statement: statements });
-  const policies = joinPolicies([compilePolicy('test', text)]);
-  return { accessKeyId: 'AKIAFARM', principalId: 'AIDAFARM', role: 'policies', username: 'farm', policies };
+  const policies = [joinPolicies([compilePolicy('test', text)])];
+  return { accessKeyId: 'AKIAFARM', principalId: 'AIDAFARM', role: 'service', username: 'farm', policies };
 }
 
 const allow = (more: object = {}) => ({ Effect: 'Allow', Action: '*', Resource: '*', ...more });
@@ -192,7 +192,7 @@ for (const { name } of contract) {
       await refused(world, keyWith({ Effect: 'Allow', NotAction: action, Resource: '*' }), name, input, message);
       const others = ACTIONS.filter((other) => other !== name).map((other) => `nimble:${other}`);
       await refused(world, keyWith(allow({ Action: others })), name, input, message);
-      await refused(world, { ...keyWith(allow()), policies: joinPolicies([]) }, name, input, message);
+      await refused(world, { ...keyWith(allow()), policies: [] }, name, input, message);
     });
 
     test('is refused with a key that allows it for something else', async () => {

@@ -10,6 +10,7 @@ const FORMS: Record<keyof Ids, RegExp> = {
   studioSuffix: /^stid-[a-z0-9]{16}$/,
   machineImage: /^ami-[0-9a-f]{17}$/,
   accessKey: /^AKIA[A-Z2-7]{16}$/,
+  principal: /^AIDA[A-Z2-7]{16}$/,
   secretKey: /^[A-Za-z0-9+/]{40}$/,
 };
 

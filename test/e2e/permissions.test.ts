@@ -73,7 +73,7 @@ describe('an access key with policies', () => {
       { Effect: 'Deny', Action: 'nimble:DeleteStudio', Resource: '*' },
     );
     const { made, client } = await keyWith('--service', 'farm', '--policy', policy);
-    assert.deepEqual([made.role, made.policies], ['policies', ['one-studio']]);
+    assert.deepEqual([made.role, made.policies], ['service', ['one-studio']]);
     assert.equal((await client.send(new GetStudioCommand({ studioId: mine }))).studio!.studioId, mine);
     await client.send(new UpdateStudioCommand({ studioId: mine, displayName: 'Mine' }));
     const user = 'User: arn:aws:iam::000000000000:user/farm is not authorized to perform:';
@@ -112,8 +112,8 @@ describe('an access key with policies', () => {
         Condition: { StringEquals: { 'aws:ResourceTag/team': 'fx' } },
       },
     );
-    const { made, client } = await keyWith('--policy', policy);
-    const user = `user/${made.principalId} is not authorized to perform: nimble:`;
+    const { client } = await keyWith('--service', 'tagger', '--policy', policy);
+    const user = 'user/tagger is not authorized to perform: nimble:';
     await denied(
       client.send(new ListTagsForResourceCommand({ resourceArn })),
       new RegExp(`${user}ListTagsForResource`),
@@ -137,8 +137,18 @@ describe('an access key with policies', () => {
       Bool: { 'aws:SecureTransport': false },
     });
     const allow = { Effect: 'Allow', Action: '*', Resource: '*' };
-    const near = await keyWith('--policy', writePolicy('near', { ...allow, Condition: condition('127.0.0.0/8') }));
-    const far = await keyWith('--policy', writePolicy('far', { ...allow, Condition: condition('10.0.0.0/8') }));
+    const near = await keyWith(
+      '--service',
+      'near',
+      '--policy',
+      writePolicy('near', { ...allow, Condition: condition('127.0.0.0/8') }),
+    );
+    const far = await keyWith(
+      '--service',
+      'far',
+      '--policy',
+      writePolicy('far', { ...allow, Condition: condition('10.0.0.0/8') }),
+    );
     assert.ok((await near.client.send(new ListStudiosCommand({}))).studios);
     await denied(far.client.send(new ListStudiosCommand({})), /nimble:ListStudios on resource: \*/);
   });
@@ -146,7 +156,7 @@ describe('an access key with policies', () => {
   it('may have several, and is listed with their names', async () => {
     const lists = writePolicy('lists', { Effect: 'Allow', Action: 'nimble:List*', Resource: '*' });
     const creates = writePolicy('creates', { Effect: 'Allow', Action: 'nimble:CreateStudio', Resource: '*' });
-    const { made, client } = await keyWith('--name', 'two', '--policy', lists, '--policy', creates);
+    const { made, client } = await keyWith('--service', 'two', '--policy', lists, '--policy', creates);
     await client.send(new ListStudiosCommand({}));
     const studio = { studioName: 'by2policies', displayName: 'x', adminRoleArn: 'a', userRoleArn: 'u' };
     await denied(
@@ -169,7 +179,7 @@ describe('an access key with policies', () => {
 
   it('is not made with a policy that is none, or that would come to nothing', async () => {
     const allow = { Effect: 'Allow', Action: '*', Resource: '*' };
-    const many = Array.from({ length: 11 }, () => ['--policy', writePolicy('many', allow)]).flat();
+    const many = Array.from({ length: 11 }, (_, index) => ['--policy', writePolicy(`many${index}`, allow)]).flat();
     const cases: [string[], RegExp][] = [
       [['--policy', '/nowhere.json'], /\/nowhere\.json cannot be read: ENOENT/],
       [['--policy', writePolicy('typo', { ...allow, Action: 'nimble:GetStudios' })], /typo: Statement 1: Action/],
@@ -185,27 +195,59 @@ describe('an access key with policies', () => {
         ],
         /abroad: Statement 2 names nothing of region us-west-2 and account 000000000000/,
       ],
-      [
-        [
-          '--policy',
-          writePolicy('named', {
-            ...allow,
-            Condition: { StringLike: { 'aws:ResourceTag/o': '$' + '{aws:username}' } },
-          }),
-        ],
-        /named: Statement 1 needs aws:username/,
-      ],
-      [['--service', 'a b'], /name of a service/],
       [many, /at most 10 policies/],
+      [['--policy', writePolicy('same', allow), '--policy', writePolicy('same', allow)], /same name/],
+      [['--policy', writePolicy('one-studio', allow)], /There is another policy one-studio/],
     ];
     const before = await installation.json<Made[]>(['access-key', 'list']);
     for (const [words, says] of cases) {
-      const { code, stdout, stderr } = await installation.backlot(['access-key', 'create', ...words]);
+      const { code, stdout, stderr } = await installation.backlot([
+        'access-key',
+        'create',
+        '--service',
+        'none',
+        ...words,
+      ]);
       assert.deepEqual([code, stdout], [1, '']);
       assert.match(stderr, /^backlot: [^\n]+\n$/);
       assert.match(stderr, says);
     }
+    for (const [words, says] of [
+      [['--service', 'a b'], /name of a service/],
+      [['--policy', writePolicy('alone', allow)], /--policy needs --service/],
+    ] as const) {
+      const { code, stderr } = await installation.backlot(['access-key', 'create', ...words]);
+      assert.deepEqual([code, says.test(stderr)], [1, true], stderr);
+    }
     assert.deepEqual(await installation.json(['access-key', 'list']), before);
+    for (const name of ['typo', 'abroad', 'many0', 'same', 'alone']) {
+      assert.match((await installation.backlot(['policy', 'show', name])).stderr, /There is no policy/);
+    }
+  });
+
+  it('may do nothing while its service has none, and is held at once to what is attached, changed and detached', async () => {
+    const { made, client } = await keyWith('--service', 'late');
+    assert.deepEqual([made.role, made.policies], ['service', []]);
+    const list = () => client.send(new ListStudiosCommand({}));
+    const allow = { Effect: 'Allow', Action: 'nimble:ListStudios', Resource: '*' };
+    await denied(list(), /because no identity-based policy allows/);
+    await installation.json(['policy', 'put', 'late', writePolicy('late', allow)]);
+    await denied(list(), /because no identity-based policy allows/);
+    const attached = await installation.json(['policy', 'attach', 'late', '--service', 'late']);
+    assert.deepEqual(attached, { service: 'late', policies: ['late'] });
+    await list();
+    const second = await keyWith('--service', 'late');
+    assert.deepEqual([second.made.principalId, second.made.policies], [made.principalId, ['late']]);
+    await second.client.send(new ListStudiosCommand({}));
+    await installation.json(['policy', 'put', 'late', writePolicy('late', allow, { ...allow, Effect: 'Deny' })]);
+    await denied(list(), /with an explicit deny/);
+    await denied(second.client.send(new ListStudiosCommand({})), /with an explicit deny/);
+    const refusal = await installation.backlot(['policy', 'delete', 'late']);
+    assert.deepEqual([refusal.code, refusal.stdout], [1, '']);
+    assert.match(refusal.stderr, /late is attached to service late: policy detach it there first/);
+    await installation.json(['policy', 'detach', 'late', '--service', 'late']);
+    await denied(list(), /because no identity-based policy allows/);
+    assert.deepEqual(await installation.json(['policy', 'delete', 'late']), { deleted: 'late' });
   });
 });
 
@@ -224,6 +266,40 @@ describe('backlot policy', () => {
     const { code, stderr } = await installation.backlot(['policy', 'check', bad]);
     assert.equal(code, 1);
     assert.match(stderr, /^backlot: bad: Statement 1: Resource: "studio" is no ARN/);
+  });
+
+  it('stores policies by name, shows them as they were written, and lists who has them', async () => {
+    const allow = { Effect: 'Allow', Action: 'nimble:Get*', Resource: '*' };
+    const file = writePolicy('readers', allow);
+    const put = `${BACKLOT} policy put readers - < ${file}`;
+    const { code, stderr } = await installation.run(['sh', '-c', put]);
+    assert.equal(code, 0, stderr);
+    assert.equal((await installation.backlot(['policy', 'show', 'readers'])).stdout, `${readFileSync(file, 'utf8')}\n`);
+    await installation.json(['access-key', 'create', '--service', 'reader']);
+    await installation.json(['policy', 'attach', 'readers', '--service', 'reader']);
+    const listed = await installation.json<{ name: string; attachedTo: string[] }[]>(['policy', 'list']);
+    assert.deepEqual(listed.find(({ name }) => name === 'readers')!.attachedTo, ['service reader']);
+    const question = ['--action', 'nimble:GetStudio', '--resource', '*'];
+    const asked = await installation.backlot(['policy', 'test', '--stored', 'readers', ...question]);
+    assert.deepEqual([asked.code, JSON.parse(asked.stdout).decision], [0, 'allow']);
+    const cases: [string[], RegExp][] = [
+      [['policy', 'put', 'a/b', file], /The name of a policy/],
+      [['policy', 'put', 'p', '/nowhere.json'], /cannot be read: ENOENT/],
+      [['policy', 'put', 'p', writePolicy('none')], /The document has no Statement/],
+      [['policy', 'show', 'nobody'], /There is no policy nobody/],
+      [['policy', 'delete', 'nobody'], /There is no policy nobody/],
+      [['policy', 'attach', 'nobody', '--service', 'reader'], /There is no policy nobody/],
+      [['policy', 'attach', 'readers', '--service', 'fram'], /There is no service fram/],
+      [['policy', 'attach', 'readers'], /Say whose/],
+      [['policy', 'detach', 'one-studio', '--service', 'reader'], /service reader does not have the policy one-studio/],
+      [['policy', 'test', ...question], /Name a policy/],
+    ];
+    for (const [words, says] of cases) {
+      const refused = await installation.backlot(words);
+      assert.deepEqual([refused.code, refused.stdout], [1, '']);
+      assert.match(refused.stderr, /^backlot: [^\n]+\n$/);
+      assert.match(refused.stderr, says);
+    }
   });
 
   it('says which statement decides, and exits with 0 only when the call would be allowed', async () => {
