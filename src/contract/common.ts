@@ -21,3 +21,7 @@ export const roleArn = string({ min: 0, max: 2048 });
 
 /** Entries of a page where the API lets the caller name no number. */
 export const PAGE_LENGTH = 100;
+
+/** The model's lists of members hold no more, though a caller may ask for a hundred. */
+export const MEMBERS_PAGE_LENGTH = 20;
+export const MEMBERS_PER_PUT_MAX = 20;

@@ -26,7 +26,19 @@ export type AccessLevel = 'Read' | 'Write' | 'Tagging';
 export type Method = 'GET' | 'POST' | 'PATCH' | 'DELETE' | 'PUT';
 
 /** Files of src/contract, src/domain, test and portal go by these names. */
-export type ResourceName = 'studio' | 'studio-component' | 'streaming-image' | 'eula' | 'eula-acceptance' | 'tag';
+export type ResourceName =
+  | 'studio'
+  | 'studio-member'
+  | 'studio-component'
+  | 'streaming-image'
+  | 'launch-profile'
+  | 'launch-profile-member'
+  | 'streaming-session'
+  | 'streaming-session-stream'
+  | 'streaming-session-backup'
+  | 'eula'
+  | 'eula-acceptance'
+  | 'tag';
 
 export interface Pagination {
   /** Output member that holds the page's entries. */

@@ -9,8 +9,9 @@ import { enumeration, list, optional, required, type Static, string, structure, 
 /** The model's list of components holds no more, though a caller may ask for a hundred. */
 export const COMPONENTS_PAGE_LENGTH = 50;
 
-const name = string({ min: 0, max: 64, sensitive: true });
-const description = string({ min: 0, max: 256, sensitive: true });
+export const studioComponentName = string({ min: 0, max: 64, sensitive: true });
+export const studioComponentDescription = string({ min: 0, max: 256, sensitive: true });
+export const initializationScript = string({ min: 1, max: 5120, sensitive: true });
 const sensitive = string({ sensitive: true });
 
 export const studioComponentType = enumeration([
@@ -52,7 +53,7 @@ export const studioComponentStatusCode = enumeration([
   'INTERNAL_ERROR',
 ]);
 
-const computerAttributes = list(
+export const computerAttributes = list(
   structure('ActiveDirectoryComputerAttribute', {
     name: optional(string({ min: 1, max: 40 })),
     value: optional(string({ min: 1, max: 64 })),
@@ -89,7 +90,7 @@ const initializationScripts = list(
     launchProfileProtocolVersion: optional(string({ min: 0, max: 10, pattern: /^2021-03-31$/ })),
     platform: optional(enumeration(['LINUX', 'WINDOWS'])),
     runContext: optional(enumeration(['SYSTEM_INITIALIZATION', 'USER_INITIALIZATION'])),
-    script: optional(string({ min: 1, max: 5120, sensitive: true })),
+    script: optional(initializationScript),
   }),
 );
 
@@ -106,10 +107,10 @@ export const studioComponent = structure('StudioComponent', {
   configuration: optional(studioComponentConfiguration),
   createdAt: optional(timestamp()),
   createdBy: optional(string()),
-  description: optional(description),
+  description: optional(studioComponentDescription),
   ec2SecurityGroupIds: optional(ec2SecurityGroupIds),
   initializationScripts: optional(initializationScripts),
-  name: optional(name),
+  name: optional(studioComponentName),
   runtimeRoleArn: optional(roleArn),
   scriptParameters: optional(scriptParameters),
   secureInitializationRoleArn: optional(roleArn),
@@ -141,10 +142,10 @@ export const studioComponentOperations = [
     labels: { studioId: label },
     body: {
       configuration: optional(studioComponentConfiguration),
-      description: optional(description),
+      description: optional(studioComponentDescription),
       ec2SecurityGroupIds: optional(ec2SecurityGroupIds),
       initializationScripts: optional(initializationScripts),
-      name: required(name),
+      name: required(studioComponentName),
       runtimeRoleArn: optional(roleArn),
       scriptParameters: optional(scriptParameters),
       secureInitializationRoleArn: optional(roleArn),
@@ -193,10 +194,10 @@ export const studioComponentOperations = [
     labels,
     body: {
       configuration: optional(studioComponentConfiguration),
-      description: optional(description),
+      description: optional(studioComponentDescription),
       ec2SecurityGroupIds: optional(ec2SecurityGroupIds),
       initializationScripts: optional(initializationScripts),
-      name: optional(name),
+      name: optional(studioComponentName),
       runtimeRoleArn: optional(roleArn),
       scriptParameters: optional(scriptParameters),
       secureInitializationRoleArn: optional(roleArn),
