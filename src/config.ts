@@ -4,6 +4,7 @@
  * the same list.
  */
 import { resolve } from 'node:path';
+import { COMPUTE_FAILURES, type ComputeFailureCode } from './compute/compute.ts';
 
 export interface Settings {
   /** Absolute path. */
@@ -25,12 +26,19 @@ export interface Settings {
   readonly streamingImagesMax: number;
   readonly studioComponentsMax: number;
   readonly sharedFileSystemsMax: number;
+  readonly streamingSessionsMax: number;
+  readonly g5SessionsMax: number;
   readonly bodyBytesMax: number;
   readonly headerBytesMax: number;
   readonly requestMs: number;
   readonly connectionsMax: number;
   readonly clockSkewMs: number;
   readonly importsMax: number;
+  readonly compute: 'simulated';
+  readonly simulatedStartMs: number;
+  /** Undefined: every start ends well. */
+  readonly simulatedFailure: ComputeFailureCode | undefined;
+  readonly sessionStartsMax: number;
   readonly leaseMs: number;
   readonly diskReserveBytes: number;
   readonly logLevel: string;
@@ -78,6 +86,11 @@ function amount(min: number, max: number, unit: number): Parse<number> {
 
 function matching(pattern: RegExp, must: string): Parse<string> {
   return (text) => (pattern.test(text) ? { value: text } : { must });
+}
+
+function parseSimulatedFailure(text: string): { value: ComputeFailureCode | undefined } | { must: string } {
+  const value = COMPUTE_FAILURES.find((code) => code === text);
+  return text === '' || value ? { value } : { must: `be empty or one of ${COMPUTE_FAILURES.join(', ')}` };
 }
 
 /** A host may be the directory of a socket: postgres:///database?host=/run/postgresql */
@@ -218,6 +231,20 @@ export const SETTINGS: { readonly [K in keyof Settings]: Setting<Settings[K]> } 
     meaning: 'Studio components of type SHARED_FILE_SYSTEM that a studio may have',
     parse: whole(0, 10_000),
   },
+  streamingSessionsMax: {
+    env: 'BACKLOT_QUOTA_STREAMING_SESSIONS',
+    flag: 'quota-streaming-sessions',
+    default: '500',
+    meaning: 'Streaming sessions that a studio may have, stopped ones included',
+    parse: whole(0, 10_000),
+  },
+  g5SessionsMax: {
+    env: 'BACKLOT_QUOTA_G5_SESSIONS',
+    flag: 'quota-g5-sessions',
+    default: '500',
+    meaning: 'Streaming sessions of the g5 instance types that a studio may have',
+    parse: whole(0, 10_000),
+  },
   bodyBytesMax: {
     env: 'BACKLOT_BODY_BYTES_MAX',
     flag: 'body-bytes-max',
@@ -259,6 +286,34 @@ export const SETTINGS: { readonly [K in keyof Settings]: Setting<Settings[K]> } 
     default: '2',
     meaning: 'Streaming images that are copied and encrypted at once',
     parse: whole(1, 64),
+  },
+  compute: {
+    env: 'BACKLOT_COMPUTE',
+    flag: 'compute',
+    default: 'simulated',
+    meaning: 'What workstations run on; `simulated` keeps records of them and runs none',
+    parse: (text) => (text === 'simulated' ? { value: text } : { must: 'be simulated' }),
+  },
+  simulatedStartMs: {
+    env: 'BACKLOT_SIMULATED_START_SECONDS',
+    flag: 'simulated-start-seconds',
+    default: '0',
+    meaning: 'Seconds that a simulated workstation takes to start',
+    parse: amount(0, 3_600, SECOND_MS),
+  },
+  simulatedFailure: {
+    env: 'BACKLOT_SIMULATED_FAILURE',
+    flag: 'simulated-failure',
+    default: '',
+    meaning: 'Status code that every start of a simulated workstation fails with, such as INSUFFICIENT_CAPACITY',
+    parse: parseSimulatedFailure,
+  },
+  sessionStartsMax: {
+    env: 'BACKLOT_SESSION_STARTS_MAX',
+    flag: 'session-starts-max',
+    default: '4',
+    meaning: 'Sessions that are created at once; as many again are started again at once',
+    parse: whole(1, 256),
   },
   leaseMs: {
     env: 'BACKLOT_LEASE_SECONDS',

@@ -19,6 +19,7 @@ export interface DataDirectory {
   readonly credentials: string;
   readonly keys: string;
   readonly images: string;
+  readonly compute: string;
   /** Whether there was none before. */
   readonly isNew: boolean;
 }
@@ -45,6 +46,7 @@ export function openDataDirectory(path: string): DataDirectory {
     credentials: join(path, 'credentials'),
     keys: join(path, 'keys'),
     images: join(path, 'images'),
+    compute: join(path, 'compute'),
     isNew,
   };
 }
@@ -62,7 +64,7 @@ function makeDirectory(path: string): void {
 }
 
 /** What a first start may have left that died half way, and what a file system puts into its own root. */
-const OWN_NAMES = new Set(['server.lock', 'credentials', 'keys', 'images', 'lost+found']);
+const OWN_NAMES = new Set(['server.lock', 'credentials', 'keys', 'images', 'compute', 'lost+found']);
 
 /** A directory with other things in it was named by mistake: to close it to everybody else would do harm. */
 function requireNothingElse(path: string): void {

@@ -9,6 +9,9 @@ import type { AddressInfo } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { readCertificate, tellOfCertificate } from './certificate.ts';
 import { type Clock, systemClock } from './clock.ts';
+import type { Compute } from './compute/compute.ts';
+import { openRecords } from './compute/records.ts';
+import { bootAfter, createSimulatedCompute, type SimulatedWorkstation } from './compute/simulated.ts';
 import { type Config, SETTINGS } from './config.ts';
 import { type OperationName, operations } from './contract/index.ts';
 import { createCredentialFinder } from './credential-finder.ts';
@@ -53,6 +56,7 @@ export interface Parts extends Omit<Services, 'wake' | 'turns'> {
   readonly store: Store;
   readonly keys: LocalKeys;
   readonly images: ImageDirectory;
+  readonly compute: Compute;
   readonly log: Log;
   readonly arrivals: Arrivals;
   /** Where the server listens; settled when it does. */
@@ -89,11 +93,12 @@ export async function openParts(given: Config, overrides: Overrides = {}): Promi
     const { region, accountId, diskReserveBytes } = config;
     const keys = await openLocalKeys({ directory: directory.keys, region, accountId, clock });
     const images = await openImageDirectory({ directory: directory.images, diskReserveBytes, clock });
+    const compute = await openCompute(config, directory, clock);
     await requireOwnKeys({ store, keys, images, clock });
     const address = { url: addressOf(config, config.port) };
     const settings = domainSettings(config, address);
     const ids = overrides.ids ?? createIds();
-    return { config, directory, store, arrivals, keys, images, log, clock, ids, settings, address };
+    return { config, directory, store, arrivals, keys, images, compute, log, clock, ids, settings, address };
   } catch (error) {
     await store.close();
     throw new StartError(reasonOf(error));
@@ -111,6 +116,17 @@ async function openStore(config: Config, directory: DataDirectory, clock: Clock,
     const which = url === undefined ? directory.database : `of ${SETTINGS.databaseUrl.env}`;
     throw new StartError(`The database ${which} cannot be opened: ${reasonOf(error)}`);
   }
+}
+
+async function openCompute(config: Config, directory: DataDirectory, clock: Clock): Promise<Compute> {
+  const records = await openRecords<SimulatedWorkstation>(directory.compute, clock);
+  const { simulatedStartMs, simulatedFailure: failure } = config;
+  return createSimulatedCompute({
+    records,
+    clock,
+    boot: bootAfter(simulatedStartMs, clock),
+    ...(failure && { failure }),
+  });
 }
 
 function domainSettings(config: Config, address: { readonly url: string }): DomainSettings {

@@ -51,12 +51,14 @@ const MAY_IMPORT: Readonly<Record<string, readonly RegExp[]>> = {
     /^src\/images\/(directory|hash)\.ts$/,
     /^src\/keys\/local\.ts$/,
   ],
+  compute: [/^src\/(clock|files)\.ts$/],
   worker: [
     /^src\/(contract|domain)\//,
     /^src\/(clock|log|errors)\.ts$/,
     /^src\/store\/store\.ts$/,
     /^src\/keys\/keys\.ts$/,
     /^src\/images\/images\.ts$/,
+    /^src\/compute\/compute\.ts$/,
   ],
 };
 

@@ -3,6 +3,7 @@
  * suite as the real ones, and drive the worker's tests and the simulation.
  */
 import { createHash } from 'node:crypto';
+import type { Records } from '../../src/compute/records.ts';
 import { ImageFailure, type Images, type ImportRequest, type StoredImage } from '../../src/images/images.ts';
 import { type KeyDescription, type Keys, KeyUnavailable } from '../../src/keys/keys.ts';
 
@@ -104,5 +105,24 @@ export class SimulatedImages implements Images {
 
   async list() {
     return [...this.copies].map(([id, { stored, modifiedAt }]) => ({ id, sizeBytes: stored.sizeBytes, modifiedAt }));
+  }
+}
+
+/** Records of a compute adapter, as files would be: what was put is not changed by what is done to it later. */
+export class MemoryRecords<T> implements Records<T> {
+  readonly #records = new Map<string, string>();
+
+  async get(id: string): Promise<T | undefined> {
+    const text = this.#records.get(id);
+    return text === undefined ? undefined : (JSON.parse(text) as T);
+  }
+
+  async put(id: string, record: T | undefined): Promise<void> {
+    if (record === undefined) this.#records.delete(id);
+    else this.#records.set(id, JSON.stringify(record));
+  }
+
+  async ids(): Promise<string[]> {
+    return [...this.#records.keys()];
   }
 }

@@ -1,0 +1,97 @@
+/**
+ * The port to the machines that workstations run on. It knows nothing of studios, profiles or states.
+ *
+ * A workstation, its volumes and its backups are named by the id that the caller gave them, so that an effect that ran
+ * twice or died half way finds its own result. Each change comes with a fence: an adapter must refuse one that is lower
+ * than another it has seen for the same workstation, or a caller who stood still for an hour could start what has been
+ * stopped since. What is destroyed is forgotten together with its fence.
+ */
+
+/** Why a workstation failed, in the words of the API's status codes. */
+export const COMPUTE_FAILURES = [
+  'INSUFFICIENT_CAPACITY',
+  'ACTIVE_DIRECTORY_DOMAIN_JOIN_ERROR',
+  'NETWORK_CONNECTION_ERROR',
+  'NETWORK_INTERFACE_ERROR',
+  'INITIALIZATION_SCRIPT_ERROR',
+  'DECRYPT_STREAMING_IMAGE_ERROR',
+  'AMI_VALIDATION_ERROR',
+  'INTERNAL_ERROR',
+] as const;
+
+export type ComputeFailureCode = (typeof COMPUTE_FAILURES)[number];
+
+/** What every change of a workstation says. */
+export interface Change {
+  readonly id: string;
+  readonly fence: number;
+  /** Ends the work early. What is half done is taken up by the next call with the same id. */
+  readonly signal: AbortSignal;
+}
+
+export interface WorkstationRequest extends Change {
+  /** The encrypted copy that it boots from (see images/images.ts). */
+  readonly imageId: string;
+  readonly instanceType: string;
+  /** Of the volume that it works on; the adapter's own choice where absent. */
+  readonly volume?: VolumeRequest;
+  /** Backup of this workstation whose content replaces its volume, once for each time it is stopped. */
+  readonly fromBackupId?: string;
+  /** Called with 0 to 100, not more often than once a second. */
+  readonly onProgress: (percent: number) => void;
+}
+
+export interface VolumeRequest {
+  readonly sizeGib?: number;
+  readonly iops?: number;
+  readonly throughputMibps?: number;
+}
+
+/** A workstation, or what is left of one. */
+export interface Workstation {
+  readonly id: string;
+  readonly running: boolean;
+  /** Whether it has a volume that the next start goes on with. */
+  readonly hasVolume: boolean;
+  readonly backupIds: readonly string[];
+  /** When it was last made, started or stopped. */
+  readonly changedAt: number;
+}
+
+export interface Compute {
+  /**
+   * Makes sure that the workstation runs: made from the image, or started with the volume or the backup that there is.
+   * Resolves when it can be used. @throws ComputeFailure
+   */
+  ensure(request: WorkstationRequest): Promise<void>;
+  /** Makes sure that it does not run, and that its volume is kept or deleted. No error when there is none. */
+  stop(change: Change & { readonly volume: 'keep' | 'delete' }): Promise<void>;
+  /** Makes sure that the backup holds what the volume of the stopped workstation holds. @throws ComputeFailure */
+  backUp(change: Change & { readonly backupId: string }): Promise<void>;
+  /** Destroys one backup, or else the workstation with its volume and all its backups. No error when there is nothing. */
+  destroy(change: Change & { readonly backupId?: string }): Promise<void>;
+  /** Where the gateway reaches the desktop of a running workstation: a URL that only this server can use. @throws ComputeFailure */
+  open(id: string, signal: AbortSignal): Promise<string>;
+  list(): Promise<Workstation[]>;
+}
+
+/**
+ * What an adapter throws. `message` is for the session's owner and names nothing of the inside; `inward` is for the log.
+ * `retryable` failures may pass by themselves.
+ */
+export class ComputeFailure extends Error {
+  override readonly name = 'ComputeFailure';
+  readonly code: ComputeFailureCode;
+  readonly retryable: boolean;
+  readonly inward: string | undefined;
+  constructor(
+    code: ComputeFailureCode,
+    message: string,
+    options: { readonly retryable?: boolean; readonly inward?: string; readonly cause?: unknown } = {},
+  ) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.code = code;
+    this.retryable = options.retryable ?? false;
+    this.inward = options.inward;
+  }
+}

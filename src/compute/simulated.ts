@@ -1,0 +1,192 @@
+/**
+ * Workstations that exist only as records: for trying the API without machines, and for tests. It starts, stops, backs up
+ * and destroys by the rules of the port, takes as long as it is told to, fails where it is told to, and finds its
+ * workstations again after a restart. There is no desktop behind the address that it opens.
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Clock } from '../clock.ts';
+import {
+  type Change,
+  type Compute,
+  ComputeFailure,
+  type ComputeFailureCode,
+  type Workstation,
+  type WorkstationRequest,
+} from './compute.ts';
+import type { Records } from './records.ts';
+
+export interface SimulatedWorkstation {
+  readonly fence: number;
+  readonly power: 'on' | 'starting' | 'off';
+  /** When `power` last changed. */
+  readonly changedAt: number;
+  /** Null where there is none. */
+  readonly volume: Volume | null;
+  readonly backups: Readonly<Record<string, Volume>>;
+}
+
+/** What a volume holds: the image that it was made from, and what this many runs have made of it. */
+interface Volume {
+  readonly imageId: string;
+  readonly runs: number;
+}
+
+/** How a workstation takes its time to start; resolves when it has started. */
+export type Boot = (start: {
+  readonly id: string;
+  /** When it was first told to: a restart of the server does not begin anew. */
+  readonly since: number;
+  readonly signal: AbortSignal;
+  readonly onProgress: (percent: number) => void;
+}) => Promise<void>;
+
+export interface SimulatedComputeOptions {
+  readonly records: Records<SimulatedWorkstation>;
+  readonly clock: Clock;
+  readonly boot: Boot;
+  /** How every start ends, where it shall not end well. */
+  readonly failure?: ComputeFailureCode;
+  /** Called before and after each effect with its name and the id it is for; throws to make it fail. */
+  readonly fault?: (effect: string, id: string) => void | Promise<void>;
+}
+
+const PROGRESS_EVERY_MS = 1_000;
+
+/** Starts that take this long. */
+export function bootAfter(durationMs: number, clock: Clock): Boot {
+  return async ({ since, signal, onProgress }) => {
+    for (let left = since + durationMs - clock.now(); left > 0; left = since + durationMs - clock.now()) {
+      onProgress(Math.floor((100 * (durationMs - left)) / durationMs));
+      await delay(Math.min(left, PROGRESS_EVERY_MS), undefined, { signal });
+    }
+  };
+}
+
+const ABSENT = { power: 'off', changedAt: 0, volume: null, backups: {} } as const;
+
+export function createSimulatedCompute(options: SimulatedComputeOptions): Compute {
+  const { records, clock, boot, failure, fault = () => undefined } = options;
+  const turns = new Map<string, Promise<unknown>>();
+
+  /** Reads and writes one record, one change after another. */
+  const change = (
+    { id, fence, signal }: Change,
+    next: (found: SimulatedWorkstation | undefined) => Partial<SimulatedWorkstation> | undefined | 'destroy',
+  ): Promise<SimulatedWorkstation | undefined> => {
+    const inTurn = (turns.get(id) ?? Promise.resolve()).then(async () => {
+      signal.throwIfAborted();
+      const found = await records.get(id);
+      if (found && found.fence > fence) throw overtaken();
+      const wanted = next(found);
+      if (wanted === undefined) return found;
+      if (wanted === 'destroy') {
+        await records.put(id, undefined);
+        return undefined;
+      }
+      const kept = { ...ABSENT, ...found, ...wanted, fence };
+      const record = kept.power === found?.power ? kept : { ...kept, changedAt: clock.now() };
+      await records.put(id, record);
+      return record;
+    });
+    const ended = inTurn.then(
+      () => undefined,
+      () => undefined,
+    );
+    turns.set(id, ended);
+    void ended.then(() => turns.get(id) === ended && turns.delete(id));
+    return inTurn;
+  };
+
+  return {
+    ensure: async (request) => {
+      const { id, signal, onProgress } = request;
+      await fault('ensure', id);
+      signal.throwIfAborted();
+      const record = await change(request, (found) => (isUp(found) ? {} : started(found, request)));
+      if (record!.power === 'starting') {
+        await boot({ id, since: record!.changedAt, signal, onProgress });
+        await fault('booted', id);
+        if (failure) throw new ComputeFailure(failure, `Simulated: ${failure}`);
+        await change(request, (found) => {
+          if (!isUp(found)) throw overtaken();
+          return { power: 'on' };
+        });
+      }
+      await fault('ensured', id);
+    },
+
+    stop: async (request) => {
+      await fault('stop', request.id);
+      const deletes = request.volume === 'delete';
+      await change(request, (found) => found && { power: 'off', volume: deletes ? null : found.volume });
+      await fault('stopped', request.id);
+    },
+
+    backUp: async (request) => {
+      const { id, backupId } = request;
+      await fault('backUp', id);
+      await change(request, (found) => {
+        if (found && Object.hasOwn(found.backups, backupId)) return undefined;
+        if (found?.power !== 'off' || found.volume === null) {
+          throw new ComputeFailure('INTERNAL_ERROR', 'There is no stopped volume to back up');
+        }
+        return { backups: { ...found.backups, [backupId]: found.volume } };
+      });
+      await fault('backedUp', id);
+    },
+
+    destroy: async (request) => {
+      const { id, backupId } = request;
+      await fault('destroy', id);
+      await change(request, (found) => {
+        if (!found) return undefined;
+        if (backupId === undefined) return 'destroy';
+        const { [backupId]: _destroyed, ...backups } = found.backups;
+        return { backups };
+      });
+      await fault('destroyed', id);
+    },
+
+    open: async (id, signal) => {
+      await fault('open', id);
+      signal.throwIfAborted();
+      if ((await records.get(id))?.power !== 'on') {
+        throw new ComputeFailure('NETWORK_CONNECTION_ERROR', 'The workstation does not run');
+      }
+      return `simulated:${id}`;
+    },
+
+    list: async () => {
+      await fault('list', '');
+      const found = await Promise.all((await records.ids()).map(async (id) => ({ id, record: await records.get(id) })));
+      return found.flatMap(({ id, record }) => (record ? [shown(id, record)] : []));
+    },
+  };
+}
+
+function isUp(found: SimulatedWorkstation | undefined): boolean {
+  return found !== undefined && found.power !== 'off';
+}
+
+/** A start from what there is: the backup that is named, else the volume, else the image. */
+function started(
+  found: SimulatedWorkstation | undefined,
+  { imageId, fromBackupId }: WorkstationRequest,
+): Partial<SimulatedWorkstation> {
+  const before = fromBackupId === undefined ? found?.volume : requireBackup(found, fromBackupId);
+  const { imageId: madeFrom, runs } = before ?? { imageId, runs: 0 };
+  return { power: 'starting', volume: { imageId: madeFrom, runs: runs + 1 } };
+}
+
+function requireBackup(found: SimulatedWorkstation | undefined, backupId: string): Volume {
+  if (found && Object.hasOwn(found.backups, backupId)) return found.backups[backupId]!;
+  throw new ComputeFailure('INTERNAL_ERROR', `There is no backup ${backupId}`);
+}
+
+function shown(id: string, { power, volume, backups, changedAt }: SimulatedWorkstation): Workstation {
+  return { id, running: power !== 'off', hasVolume: volume !== null, backupIds: Object.keys(backups), changedAt };
+}
+
+function overtaken(): ComputeFailure {
+  return new ComputeFailure('INTERNAL_ERROR', 'The workstation has been changed by another since', { retryable: true });
+}
