@@ -28,6 +28,7 @@ export interface Settings {
   readonly sharedFileSystemsMax: number;
   readonly streamingSessionsMax: number;
   readonly g5SessionsMax: number;
+  readonly launchProfilesMax: number;
   readonly bodyBytesMax: number;
   readonly headerBytesMax: number;
   readonly requestMs: number;
@@ -243,6 +244,13 @@ export const SETTINGS: { readonly [K in keyof Settings]: Setting<Settings[K]> } 
     flag: 'quota-g5-sessions',
     default: '500',
     meaning: 'Streaming sessions of the g5 instance types that a studio may have',
+    parse: whole(0, 10_000),
+  },
+  launchProfilesMax: {
+    env: 'BACKLOT_QUOTA_LAUNCH_PROFILES',
+    flag: 'quota-launch-profiles',
+    default: '50',
+    meaning: 'Launch profiles that a studio may have',
     parse: whole(0, 10_000),
   },
   bodyBytesMax: {

@@ -72,3 +72,24 @@ export function resourceNotFound(what: string, resourceId: string): ServiceError
 export function validationFailed(message: string, code: string, context?: Record<string, string>): ServiceError {
   return new ServiceError('ValidationException', message, context ? { code, context } : { code });
 }
+
+/** A 400 about one member, in the words of the vendor's validation. @param member path below the input, without a slash. */
+export function memberRefused(
+  member: string,
+  rule: string,
+  code: string,
+  context?: Record<string, string>,
+): ServiceError {
+  return validationFailed(
+    `1 validation error detected. Value at '/${member}' failed to satisfy constraint: ${rule}`,
+    code,
+    context,
+  );
+}
+
+const CLIPPED_LENGTH = 64;
+
+/** For messages that repeat what a caller sent, which may be of any length. */
+export function clipped(text: string): string {
+  return text.length > CLIPPED_LENGTH ? `${text.slice(0, CLIPPED_LENGTH)}…` : text;
+}

@@ -35,6 +35,7 @@ import { Arrivals } from './wire/arrivals.ts';
 import { type Credential, createAuthenticator } from './wire/authenticate.ts';
 import { createRouter } from './wire/router.ts';
 import { type Certificate, createApiServer, type PlainAnswer } from './wire/server.ts';
+import { launchProfileJobs } from './worker/launch-profile.ts';
 import { streamingImageJobs } from './worker/streaming-image.ts';
 import { studioJobs } from './worker/studio.ts';
 import { studioComponentJobs } from './worker/studio-component.ts';
@@ -131,8 +132,8 @@ async function openCompute(config: Config, directory: DataDirectory, clock: Cloc
 
 function domainSettings(config: Config, address: { readonly url: string }): DomainSettings {
   const { region, accountId, tombstoneMs, tokenMs } = config;
-  const { streamingImagesMax, studioComponentsMax, sharedFileSystemsMax } = config;
-  const quotas = { streamingImagesMax, studioComponentsMax, sharedFileSystemsMax };
+  const { streamingImagesMax, studioComponentsMax, sharedFileSystemsMax, launchProfilesMax } = config;
+  const quotas = { streamingImagesMax, studioComponentsMax, sharedFileSystemsMax, launchProfilesMax };
   return { region, accountId, tombstoneMs, tokenMs, ...quotas, publicUrl: () => config.publicUrl ?? address.url };
 }
 
@@ -175,6 +176,7 @@ function assemble(
       ...studioJobs({ store, keys }),
       ...studioComponentJobs({ store, keys }),
       ...streamingImageJobs({ store, images, keys, importsMax: config.importsMax }),
+      ...launchProfileJobs({ store, keys }),
     ],
     moved: metrics.moved,
     ...(overrides.pollMs !== undefined && { pollMs: overrides.pollMs }),

@@ -1,6 +1,7 @@
 /** Every operation that this server answers. What is not in this list is 404 UnknownOperation. */
 import { eulaOperations } from './eula.ts';
 import { eulaAcceptanceOperations } from './eula-acceptance.ts';
+import { launchProfileOperations } from './launch-profile.ts';
 import type { InputOf } from './operation.ts';
 import { streamingImageOperations } from './streaming-image.ts';
 import { studioOperations } from './studio.ts';
@@ -11,6 +12,7 @@ export const operations = [
   ...studioOperations,
   ...studioComponentOperations,
   ...streamingImageOperations,
+  ...launchProfileOperations,
   ...eulaOperations,
   ...eulaAcceptanceOperations,
   ...tagOperations,

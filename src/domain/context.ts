@@ -18,6 +18,7 @@ export interface DomainSettings {
   readonly streamingImagesMax: number;
   readonly studioComponentsMax: number;
   readonly sharedFileSystemsMax: number;
+  readonly launchProfilesMax: number;
 }
 
 export interface Services {

@@ -2,6 +2,7 @@
 import type { Handlers } from './context.ts';
 import { eulaHandlers } from './eula.ts';
 import { eulaAcceptanceHandlers } from './eula-acceptance.ts';
+import { launchProfileHandlers } from './launch-profile.ts';
 import { streamingImageHandlers } from './streaming-image.ts';
 import { studioHandlers } from './studio.ts';
 import { studioComponentHandlers } from './studio-component.ts';
@@ -11,6 +12,7 @@ export const handlers: Handlers = {
   ...studioHandlers,
   ...studioComponentHandlers,
   ...streamingImageHandlers,
+  ...launchProfileHandlers,
   ...eulaHandlers,
   ...eulaAcceptanceHandlers,
   ...tagHandlers,

@@ -1,10 +1,16 @@
 /** Every lifecycle table by the kind of row it governs. */
+import { launchProfileLifecycle } from './launch-profile-lifecycle.ts';
 import type { Lifecycle } from './lifecycle.ts';
 import { streamingImageLifecycle } from './streaming-image.ts';
 import { studioLifecycle } from './studio.ts';
 import { studioComponentLifecycle } from './studio-component.ts';
 
-export const lifecycles: readonly Lifecycle[] = [studioLifecycle, studioComponentLifecycle, streamingImageLifecycle];
+export const lifecycles: readonly Lifecycle[] = [
+  studioLifecycle,
+  studioComponentLifecycle,
+  streamingImageLifecycle,
+  launchProfileLifecycle,
+];
 
 export function lifecycleOf(kind: string): Lifecycle {
   const lifecycle = lifecycles.find((candidate) => candidate.kind === kind);

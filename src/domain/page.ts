@@ -32,6 +32,11 @@ export function decodeToken(token: string | undefined, scope: readonly (string |
   return { createdAt: Number(match[2]), id: match[3]! };
 }
 
+/** A filter as one text, whatever the order of what it names; undefined lets everything through. */
+export function filterText(values: readonly string[] | undefined): string | undefined {
+  return values && [...new Set(values)].sort().join();
+}
+
 /** Rows that a filter found one by one, without those that are not there, in the order in which lists show them. */
 export function inListOrder(found: readonly (Row | undefined)[]): Row[] {
   return found.filter((row) => row !== undefined).sort((a, b) => a.createdAt - b.createdAt || (a.id < b.id ? -1 : 1));

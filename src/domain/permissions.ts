@@ -23,6 +23,7 @@ export interface Permission {
 const studio: Permission = { on: 'studio', id: 'studioId' };
 const studioComponent: Permission = { on: 'studio-component', id: 'studioComponentId' };
 const streamingImage: Permission = { on: 'streaming-image', id: 'streamingImageId' };
+const launchProfile: Permission = { on: 'launch-profile', id: 'launchProfileId' };
 const named: Permission = { on: 'named', id: 'resourceArn' };
 
 export const PERMISSIONS: Readonly<Record<OperationName, Permission>> = {
@@ -44,6 +45,14 @@ export const PERMISSIONS: Readonly<Record<OperationName, Permission>> = {
   ListStreamingImages: studio,
   UpdateStreamingImage: streamingImage,
   DeleteStreamingImage: streamingImage,
+
+  CreateLaunchProfile: { ...studio, makes: 'launch-profile' },
+  GetLaunchProfile: launchProfile,
+  GetLaunchProfileDetails: launchProfile,
+  GetLaunchProfileInitialization: launchProfile,
+  ListLaunchProfiles: { ...studio, given: { 'nimble:principalid': 'principalId' }, knowsRequester: true },
+  UpdateLaunchProfile: launchProfile,
+  DeleteLaunchProfile: launchProfile,
 
   GetEula: { on: 'eula', id: 'eulaId' },
   ListEulas: { on: 'eula' },

@@ -11,7 +11,7 @@ import { arnOf } from './arn.ts';
 import type { Handlers, Principal, Services } from './context.ts';
 import { KIND, newRow } from './kinds.ts';
 import { apply, defineLifecycle, type LifecycleEvent } from './lifecycle.ts';
-import { decodeToken, filteredPageAnswer, pageAnswer } from './page.ts';
+import { decodeToken, filteredPageAnswer, filterText, pageAnswer } from './page.ts';
 import { requireRoom, roomGuard } from './quota.ts';
 import { requireLiveStudio, requireOpen, requireOpenStudio } from './studio.ts';
 import { componentQuota, DEFAULT_SUBTYPE, findSeat, requireFitting } from './studio-component-limits.ts';
@@ -233,11 +233,6 @@ async function requireChangeable(store: Store, studioId: string, studioComponent
   if (row.state === 'DELETED') throw resourceNotFound('Studio component', studioComponentId);
   requireOpen(studio);
   return row;
-}
-
-/** A filter as one text, whatever the order of what it names; undefined lets everything through. */
-function filterText(values: readonly string[] | undefined): string | undefined {
-  return values && [...new Set(values)].sort().join();
 }
 
 export const studioComponentHandlers: Pick<

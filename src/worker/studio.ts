@@ -5,11 +5,12 @@ import type { Lifecycle, LifecycleEvent } from '../domain/lifecycle.ts';
 import { studioLifecycle, updateEnding } from '../domain/studio.ts';
 import type { Keys } from '../keys/keys.ts';
 import type { Row, Store } from '../store/store.ts';
+import { deleteRows } from './delete-rows.ts';
 import type { Job } from './worker.ts';
 
 const CONCURRENCY = 16;
-/** Acceptances that are deleted with one write. */
-const ACCEPTANCES_PER_WRITE = 200;
+/** What blocks no deletion, and goes with the studio. */
+const WITH_STUDIO = [KIND.eulaAcceptance, KIND.studioMember];
 
 export function studioJobs({ store, keys }: { readonly store: Store; readonly keys: Keys }): Job[] {
   const job = (state: string, run: Job['run']): Job => ({
@@ -33,7 +34,7 @@ export function studioJobs({ store, keys }: { readonly store: Store; readonly ke
     settling('UPDATE_IN_PROGRESS', 'updateFailed', async (row) => updateEnding(row)),
     settling('DELETE_IN_PROGRESS', 'deleteFailed', (row) => settleDelete(row, store)),
     job('DELETED', async (row) => {
-      await deleteAcceptances(row.id, store);
+      for (const kind of WITH_STUDIO) await deleteRows({ kind, studioIds: [row.id] }, store);
       return { purge: true };
     }),
   ];
@@ -58,6 +59,7 @@ export async function missingKey(studio: Row, keys: Keys): Promise<string | unde
 
 /** What lives in a studio, in the order in which a delete that it blocks names it. */
 const TENANTS = [
+  { kind: KIND.launchProfile, statusCode: 'STUDIO_WITH_LAUNCH_PROFILES_NOT_DELETED', what: 'launch profiles' },
   { kind: KIND.studioComponent, statusCode: 'STUDIO_WITH_STUDIO_COMPONENTS_NOT_DELETED', what: 'studio components' },
   { kind: KIND.streamingImage, statusCode: 'STUDIO_WITH_STREAMING_IMAGES_NOT_DELETED', what: 'streaming images' },
 ];
@@ -70,11 +72,4 @@ async function settleDelete(row: Row, store: Store): Promise<LifecycleEvent> {
     return { type: 'deleteFailed', statusCode, statusMessage };
   }
   return { type: 'deleted', releaseName: true };
-}
-
-async function deleteAcceptances(studioId: string, store: Store): Promise<void> {
-  const query = { kind: KIND.eulaAcceptance, studioIds: [studioId], limit: ACCEPTANCES_PER_WRITE };
-  for (let rows = await store.list(query); rows.length > 0; rows = await store.list(query)) {
-    await store.write(rows.map(({ kind, id, version }) => ({ op: 'delete', kind, id, version })));
-  }
 }

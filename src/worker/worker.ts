@@ -28,7 +28,7 @@ export interface Job {
   readonly concurrency: number;
   readonly run: (row: Row, context: JobContext) => Promise<Outcome>;
   /** The failure as an event, once it is clear that trying again will not help; absent: it is tried for ever. */
-  readonly giveUp?: (error: unknown) => LifecycleEvent;
+  readonly giveUp?: (error: unknown, row: Row) => LifecycleEvent;
   /**
    * Removes what the work has made, once the failure is written. Not before: a worker that lost its lease without
    * knowing would destroy what another has finished since. What a crash leaves here, upkeep finds.
@@ -212,7 +212,7 @@ async function outcomeOf(
     const { kind, id, state, attempts } = row;
     const again = !job.giveUp || (job.retryable(error) && attempts < ATTEMPTS_MAX);
     options.log.warn({ err: error, kind, id, state, attempts, again }, 'background work did not succeed');
-    if (!again) return { next: applied(job, job.giveUp(error), options), failed: true };
+    if (!again) return { next: applied(job, job.giveUp(error, row), options), failed: true };
     const waitMs = backoffMs(attempts, options.random ?? Math.random);
     return { next: (current) => retried(current, options.clock.now() + waitMs, current.attempts) };
   }

@@ -19,12 +19,14 @@ import { createWorld, SETTINGS, type World } from '../support/domain.ts';
 import {
   arnOfComponent,
   arnOfImage,
+  arnOfProfile,
   arnOfStudio,
   putAmazonImage,
   putComponent,
   putElsewhere,
   putEula,
   putImage,
+  putProfile,
 } from '../support/rows.ts';
 
 const contract: readonly Operation[] = operations;
@@ -86,7 +88,7 @@ async function refused(world: World, principal: Principal, name: string, input: 
 }
 
 async function rowsOf({ store }: World) {
-  const kinds = [KIND.studio, KIND.studioComponent, KIND.streamingImage, KIND.eulaAcceptance];
+  const kinds = [KIND.studio, KIND.studioComponent, KIND.streamingImage, KIND.eulaAcceptance, KIND.launchProfile];
   return Promise.all(kinds.map((kind) => store.list({ kind, limit: 100 })));
 }
 
@@ -95,6 +97,7 @@ interface Studio {
   readonly studioComponentId: string;
   readonly streamingImageId: string;
   readonly eulaId: string;
+  readonly launchProfileId: string;
 }
 
 async function furnish(world: World): Promise<Studio> {
@@ -106,6 +109,7 @@ async function furnish(world: World): Promise<Studio> {
     studioComponentId: await putComponent(world, studioId),
     streamingImageId: await putImage(world, studioId),
     eulaId: await putEula(world),
+    launchProfileId: await putProfile(world, studioId),
   };
 }
 
@@ -119,7 +123,10 @@ interface Sample {
 }
 
 /** A call of the operation about what stands in this studio. */
-function sampleOf(name: string, { studioId, studioComponentId, streamingImageId, eulaId }: Studio): Sample {
+function sampleOf(
+  name: string,
+  { studioId, studioComponentId, streamingImageId, eulaId, launchProfileId }: Studio,
+): Sample {
   const roles = {
     adminRoleArn: 'a',
     userRoleArn: 'u',
@@ -137,6 +144,22 @@ function sampleOf(name: string, { studioId, studioComponentId, streamingImageId,
   const ofComponent = { ...inStudio, studioComponentId };
   const ofImage = { ...inStudio, streamingImageId };
   const named = { resourceArn: image.arn };
+  const profile = { arn: arnOfProfile(launchProfileId), other: arnOfProfile('other'), inStudio: true };
+  const ofProfile = { ...inStudio, launchProfileId };
+  const newProfile = {
+    ...inStudio,
+    ec2SubnetIds: [],
+    launchProfileProtocolVersions: ['2021-03-31'],
+    name: 'n',
+    streamConfiguration: { clipboardMode: 'ENABLED', ec2InstanceTypes: ['g5.xlarge'], streamingImageIds: ['x'] },
+    studioComponentIds: [studioComponentId],
+  };
+  const initialization = {
+    ...ofProfile,
+    launchProfileProtocolVersions: ['2021-03-31'],
+    launchPurpose: 'WORKSTATION',
+    platform: 'LINUX',
+  };
   const samples: Readonly<Record<OperationName, Sample>> = {
     CreateStudio: { ...studio, input: roles, arn: `${PLACE}:studio/*`, inStudio: false },
     GetStudio: { ...studio, input: inStudio },
@@ -154,6 +177,13 @@ function sampleOf(name: string, { studioId, studioComponentId, streamingImageId,
     ListStreamingImages: { ...studio, input: inStudio },
     UpdateStreamingImage: { ...image, input: { ...ofImage, name: 'x' } },
     DeleteStreamingImage: { ...image, input: ofImage },
+    CreateLaunchProfile: { ...studio, input: newProfile },
+    GetLaunchProfile: { ...profile, input: ofProfile },
+    GetLaunchProfileDetails: { ...profile, input: ofProfile },
+    GetLaunchProfileInitialization: { ...profile, input: initialization },
+    ListLaunchProfiles: { ...studio, input: inStudio },
+    UpdateLaunchProfile: { ...profile, input: { ...ofProfile, name: 'x' } },
+    DeleteLaunchProfile: { ...profile, input: ofProfile },
     GetEula: { ...eula, input: { eulaId }, inStudio: false },
     ListEulas: { ...eula, input: {}, arn: `${PLACE}:eula/*`, inStudio: false },
     AcceptEulas: { ...eula, input: { ...inStudio, eulaIds: [eulaId] }, inStudio: true },
@@ -200,7 +230,8 @@ for (const { name } of contract) {
       const { input, arn, other } = sampleOf(name, await furnish(world));
       const message = `${wording(name, arn)} ${notAllowed(name)}`;
       await refused(world, keyWith(allow({ Resource: other })), name, input, message);
-      await refused(world, keyWith(allow({ Resource: `${PLACE}:launch-profile/*` })), name, input, message);
+      const otherType = arn.includes(':launch-profile/') ? 'streaming-image' : 'launch-profile';
+      await refused(world, keyWith(allow({ Resource: `${PLACE}:${otherType}/*` })), name, input, message);
       await refused(
         world,
         keyWith({ Effect: 'Allow', Action: '*', NotResource: arn === '*' ? '*' : `${arn}*` }),
@@ -470,6 +501,21 @@ test('who asks, from where, when and how are conditions', async () => {
   assert.deepEqual([await asked(secure), await asked(secure, {}, { ...world.services, settings })], [false, true]);
   for (const key of ['nimble:requesterPrincipalId', 'nimble:principalId', 'nimble:ownedBy', 'aws:CalledViaLast']) {
     assert.ok(await asked({ Null: { [key]: true } }), `${key} is not there where the reference has it not`);
+  }
+});
+
+test('a key can be for listing the profiles of one person only: the one whose key it is', async () => {
+  const world = createWorld();
+  const { studioId } = await furnish(world);
+  const asks = (key: Principal, principalId?: string) =>
+    may(world, key, 'ListLaunchProfiles', { studioId, ...(principalId && { principalId }) });
+  const own = { StringEquals: { 'nimble:principalId': '${nimble:requesterPrincipalId}' } };
+  for (const Condition of [own, { StringEquals: { 'nimble:principalId': 'AIDAFARM' } }]) {
+    const key = keyWith(allow({ Condition }));
+    assert.deepEqual(
+      [await asks(key, 'AIDAFARM'), await asks(key, 'AIDAOTHER'), await asks(key)],
+      [true, false, false],
+    );
   }
 });
 

@@ -5,10 +5,19 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type OperationName, operations } from '../../src/contract/index.ts';
+import type { StreamConfiguration } from '../../src/contract/launch-profile.ts';
 import { KIND } from '../../src/domain/kinds.ts';
 import { createWorld, type SETTINGS, type World } from '../support/domain.ts';
 import { refused, statusOf } from '../support/refused.ts';
-import { putComponent, putElsewhere, putEula, putImage, putState } from '../support/rows.ts';
+import {
+  newProfileInput,
+  putComponent,
+  putElsewhere,
+  putEula,
+  putImage,
+  putProfile,
+  putState,
+} from '../support/rows.ts';
 
 const CREATE_STUDIO = { adminRoleArn: 'a', userRoleArn: 'u', displayName: 'd', studioName: 'alpha' };
 const HOUR_MS = 3_600_000;
@@ -28,6 +37,17 @@ const imageIn = async (world: World) => {
 const componentIn = async (world: World) => {
   const studioId = await world.makeStudio();
   return { studioId, studioComponentId: await putComponent(world, studioId) };
+};
+
+const profileIn = async (world: World) => {
+  const studioId = await world.makeStudio();
+  const streamingImageIds = [await putImage(world, studioId)];
+  const streamConfiguration: StreamConfiguration = {
+    clipboardMode: 'ENABLED',
+    ec2InstanceTypes: ['g5.xlarge'],
+    streamingImageIds,
+  };
+  return { studioId, launchProfileId: await putProfile(world, studioId, { streamConfiguration }) };
 };
 
 const SCENARIOS: Partial<Record<OperationName, Scenario>> = {
@@ -86,6 +106,21 @@ const SCENARIOS: Partial<Record<OperationName, Scenario>> = {
     again: 404,
     prepare: async (world) => ({ input: await componentIn(world), other: {} }),
   },
+  CreateLaunchProfile: {
+    again: 200,
+    prepare: async (world) => {
+      const studioId = await world.makeStudio();
+      return { input: { studioId, ...(await newProfileInput(world, studioId)) }, other: { ec2SubnetIds: [] } };
+    },
+  },
+  UpdateLaunchProfile: {
+    again: 200,
+    prepare: async (world) => ({ input: { ...(await profileIn(world)), name: 'new' }, other: { description: '' } }),
+  },
+  DeleteLaunchProfile: {
+    again: 404,
+    prepare: async (world) => ({ input: await profileIn(world), other: {} }),
+  },
   AcceptEulas: {
     again: 200,
     prepare: async (world) => {
@@ -98,7 +133,7 @@ const SCENARIOS: Partial<Record<OperationName, Scenario>> = {
 /** Every row of every kind that a call could have touched. */
 async function everything(world: World): Promise<string> {
   const rows = await Promise.all(
-    [KIND.studio, KIND.studioComponent, KIND.streamingImage, KIND.eulaAcceptance].map((kind) =>
+    [KIND.studio, KIND.studioComponent, KIND.streamingImage, KIND.eulaAcceptance, KIND.launchProfile].map((kind) =>
       world.store.list({ kind, limit: 1_000 }),
     ),
   );

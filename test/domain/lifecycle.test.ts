@@ -1,6 +1,7 @@
 /** Every state of every lifecycle meets every event: what the table lists happens, and nothing else does. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { launchProfileState, launchProfileStatusCode } from '../../src/contract/launch-profile.ts';
 import { streamingImageState, streamingImageStatusCode } from '../../src/contract/streaming-image.ts';
 import { studioState, studioStatusCode } from '../../src/contract/studio.ts';
 import { studioComponentState, studioComponentStatusCode } from '../../src/contract/studio-component.ts';
@@ -16,6 +17,7 @@ const at = { now: NOW, tombstoneMs: TOMBSTONE_MS };
 const contracts: Record<string, { states: readonly string[]; codes: readonly string[] }> = {
   studio: { states: studioState.values!, codes: studioStatusCode.values! },
   'studio-component': { states: studioComponentState.values!, codes: studioComponentStatusCode.values! },
+  'launch-profile': { states: launchProfileState.values!, codes: launchProfileStatusCode.values! },
   'streaming-image': { states: streamingImageState.values!, codes: streamingImageStatusCode.values! },
 };
 

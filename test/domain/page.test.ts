@@ -10,7 +10,16 @@ import { decodeToken, encodeToken } from '../../src/domain/page.ts';
 import { assertConforms } from '../support/conforms.ts';
 import { createWorld, type World } from '../support/domain.ts';
 import { refused } from '../support/refused.ts';
-import { putAcceptance, putAmazonImage, putComponent, putEula, putImage } from '../support/rows.ts';
+import {
+  putAcceptance,
+  putAmazonImage,
+  putComponent,
+  putEula,
+  putImage,
+  putMember,
+  putProfile,
+  putUser,
+} from '../support/rows.ts';
 
 interface List {
   readonly name: OperationName;
@@ -76,6 +85,31 @@ const LISTS: List[] = [
         await repeated(index % 2, () => putComponent(world, studioId, { type: 'CUSTOM' }));
       });
       return { studioId, states: ['READY'], types: ['COMPUTE_FARM'] };
+    },
+  },
+  {
+    name: 'ListLaunchProfiles',
+    member: 'launchProfiles',
+    id: 'launchProfileId',
+    fill: async (world, count) => {
+      const studioId = await world.makeStudio();
+      await repeated(count, () => putProfile(world, studioId));
+      return { studioId };
+    },
+  },
+  {
+    name: 'ListLaunchProfiles',
+    filtered: true,
+    member: 'launchProfiles',
+    id: 'launchProfileId',
+    fill: async (world, count) => {
+      const studioId = await world.makeStudio();
+      const principalId = await putUser(world, 'ann');
+      await repeated(count, async (index) => {
+        await putMember(world, studioId, principalId, await putProfile(world, studioId));
+        await repeated(index % 2, () => putProfile(world, studioId));
+      });
+      return { studioId, principalId, states: ['READY'] };
     },
   },
   {

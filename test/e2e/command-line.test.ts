@@ -129,6 +129,7 @@ describe('backlot explains itself', { concurrency: true }, () => {
       sharedFileSystemsMax: 'ten',
       streamingSessionsMax: '-1',
       g5SessionsMax: 'many',
+      launchProfilesMax: '-1',
       bodyBytesMax: '1',
       headerBytesMax: '1',
       requestMs: '0',

@@ -13,6 +13,7 @@ import { createIds } from '../../src/ids.ts';
 import type { Log } from '../../src/log.ts';
 import { openSqlite } from '../../src/store/sqlite.ts';
 import type { Store } from '../../src/store/store.ts';
+import { launchProfileJobs } from '../../src/worker/launch-profile.ts';
 import { streamingImageJobs } from '../../src/worker/streaming-image.ts';
 import { studioJobs } from '../../src/worker/studio.ts';
 import { studioComponentJobs } from '../../src/worker/studio-component.ts';
@@ -62,6 +63,7 @@ export const SETTINGS: DomainSettings = {
   streamingImagesMax: 10,
   studioComponentsMax: 500,
   sharedFileSystemsMax: 10,
+  launchProfilesMax: 50,
 };
 
 export interface World {
@@ -119,6 +121,7 @@ export function createWorld(options: { seed?: string; settings?: Partial<DomainS
           ...studioJobs({ store, keys }),
           ...studioComponentJobs({ store, keys }),
           ...streamingImageJobs({ store, images, keys, importsMax: 2 }),
+          ...launchProfileJobs({ store, keys }),
         ],
       }),
     settle: async () => {

@@ -1,15 +1,21 @@
 /** Rows put straight into the store, in any state: what a test needs to find there without going the whole way. */
+import type { LaunchProfile } from '../../src/contract/launch-profile.ts';
 import type { StreamingImage } from '../../src/contract/streaming-image.ts';
 import type { StudioComponent } from '../../src/contract/studio-component.ts';
 import { newEula } from '../../src/domain/eula.ts';
+import { addToGroup, newGroup } from '../../src/domain/group.ts';
 import { AMAZON, KIND, newRow } from '../../src/domain/kinds.ts';
+import { validated } from '../../src/domain/launch-profile-validation.ts';
 import { lifecycleOf } from '../../src/domain/lifecycles.ts';
+import { membershipId } from '../../src/domain/membership.ts';
+import { IDENTITY_STORE, newUser } from '../../src/domain/user.ts';
 import type { Row } from '../../src/store/store.ts';
 import { ADMINISTRATOR, SETTINGS, type World } from './domain.ts';
 
 const arnPrefix = `arn:aws:nimble:${SETTINGS.region}:${SETTINGS.accountId}`;
 
 export const arnOfImage = (id: string) => `${arnPrefix}:streaming-image/${id}`;
+export const arnOfProfile = (id: string) => `${arnPrefix}:launch-profile/${id}`;
 export const arnOfComponent = (id: string) => `${arnPrefix}:studio-component/${id}`;
 /** The form that answers hold: without the region that the id begins with. */
 export const arnOfStudio = (id: string) => `${arnPrefix}:studio/${id.replace(/^.*:/, '')}`;
@@ -91,6 +97,122 @@ export async function putComponent(
     ...more,
   });
   return (await insert(world, row)).id;
+}
+
+/** A launch profile in any state, with the status that belongs to it. What it names need not exist. */
+export async function putProfile(
+  world: World,
+  studioId: string,
+  { state = 'READY', ...members }: Partial<LaunchProfile> = {},
+  more: Partial<Row> = {},
+): Promise<string> {
+  const launchProfileId = world.services.ids.short();
+  const doc: LaunchProfile = {
+    arn: arnOfProfile(launchProfileId),
+    createdAt: '2026-01-01T00:00:00Z',
+    createdBy: ADMINISTRATOR.principalId,
+    ec2SubnetIds: [],
+    launchProfileId,
+    launchProfileProtocolVersions: ['2021-03-31'],
+    name: 'profile',
+    state,
+    statusCode: lifecycleOf(KIND.launchProfile).states[state]!.statusCodes[0] as NonNullable<
+      LaunchProfile['statusCode']
+    >,
+    statusMessage: `put there ${state}`,
+    streamConfiguration: {
+      clipboardMode: 'ENABLED',
+      ec2InstanceTypes: ['g4dn.xlarge'],
+      maxSessionLengthInMinutes: 690,
+      maxStoppedSessionLengthInMinutes: 0,
+      streamingImageIds: ['AAAAAAAAAAAAAAAAAAAAAA'],
+    },
+    studioComponentIds: ['AAAAAAAAAAAAAAAAAAAAAA'],
+    tags: {},
+    updatedAt: '2026-01-01T00:00:00Z',
+    updatedBy: ADMINISTRATOR.principalId,
+    validationResults: [...validated([])],
+    ...members,
+  };
+  const row = newRow({
+    kind: KIND.launchProfile,
+    id: launchProfileId,
+    studioId,
+    state,
+    createdAt: world.clock.now(),
+    doc: JSON.stringify(doc),
+    ...more,
+  });
+  return (await insert(world, row)).id;
+}
+
+export type NewProfile = Required<
+  Pick<
+    LaunchProfile,
+    'ec2SubnetIds' | 'launchProfileProtocolVersions' | 'name' | 'streamConfiguration' | 'studioComponentIds'
+  >
+>;
+
+/** What CreateLaunchProfile needs: an image and a component that are put there, READY. */
+export async function newProfileInput(world: World, studioId: string): Promise<NewProfile> {
+  return {
+    ec2SubnetIds: ['subnet-0a1b2c3d'],
+    launchProfileProtocolVersions: ['2021-03-31'],
+    name: 'Lighting',
+    streamConfiguration: {
+      clipboardMode: 'ENABLED',
+      ec2InstanceTypes: ['g5.xlarge'],
+      streamingImageIds: [await putImage(world, studioId)],
+    },
+    studioComponentIds: [await putComponent(world, studioId)],
+  };
+}
+
+/** The identity store that the users put there are in. */
+export const IDENTITY_STORE_ID = 'd-92677b4b19';
+
+/** A user, enabled unless the row is said to be otherwise. */
+export async function putUser(world: World, userName: string, more: Partial<Row> = {}): Promise<string> {
+  await putIdentityStore(world);
+  return (await insert(world, { ...newUser({ userName }, IDENTITY_STORE_ID, world.services), ...more })).id;
+}
+
+/** A group of these users. */
+export async function putGroup(world: World, groupName: string, userIds: readonly string[] = []): Promise<string> {
+  await putIdentityStore(world);
+  const group = await insert(world, newGroup(groupName, IDENTITY_STORE_ID, world.services));
+  for (const id of userIds) {
+    const user = (await world.store.get(KIND.user, id))!;
+    await world.store.write(await addToGroup(group, user, world.services));
+  }
+  return group.id;
+}
+
+async function putIdentityStore(world: World): Promise<void> {
+  if (await world.store.get(KIND.installation, IDENTITY_STORE)) return;
+  const doc = JSON.stringify({ identityStoreId: IDENTITY_STORE_ID });
+  await insert(world, newRow({ kind: KIND.installation, id: IDENTITY_STORE, createdAt: world.clock.now(), doc }));
+}
+
+/** A member of a launch profile, or where that is left out, an administrator of the studio. */
+export async function putMember(
+  world: World,
+  studioId: string,
+  principalId: string,
+  launchProfileId?: string,
+): Promise<void> {
+  const parentId = launchProfileId ?? studioId;
+  const persona = launchProfileId === undefined ? 'ADMINISTRATOR' : 'USER';
+  const row = newRow({
+    kind: launchProfileId === undefined ? KIND.studioMember : KIND.launchProfileMember,
+    id: membershipId(parentId, principalId),
+    studioId,
+    parentId,
+    ownerId: principalId,
+    createdAt: world.clock.now(),
+    doc: JSON.stringify({ identityStoreId: IDENTITY_STORE_ID, persona, principalId }),
+  });
+  await insert(world, row);
 }
 
 /** An image provided for every studio: READY, and without a status, as the vendor's were. */

@@ -16,6 +16,7 @@ const TEXTS = [
   'ami-0123456789abcdef0',
   'Ab-_9',
   '/mnt/show',
+  'C:/show',
   '2021-03-31',
   'Z',
   'abc',

@@ -52,7 +52,7 @@ export async function createScene(t: TestContext, settings: Partial<DomainSettin
       for (let round = 0; round < 20; round += 1) {
         await world.settle();
         const soon = world.clock.now() + LEASE_MS + BACKOFF_MS;
-        const kinds = [KIND.studio, KIND.studioComponent, KIND.streamingImage];
+        const kinds = [KIND.studio, KIND.studioComponent, KIND.streamingImage, KIND.launchProfile];
         const left = await Promise.all(
           kinds.map((kind) => world.store.count({ kind, stateNot: 'DELETED', dueBy: soon, limit: 1 })),
         );
