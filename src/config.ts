@@ -346,6 +346,17 @@ export const SETTINGS: { readonly [K in keyof Settings]: Setting<Settings[K]> } 
   },
 };
 
+/** The address of a PostgreSQL database in a variable that a command names. @throws ConfigError */
+export function readDatabaseUrl(
+  name: string,
+  environment: Readonly<Record<string, string | undefined>> = process.env,
+): string {
+  const parsed = parseDatabaseUrl(environment[name] ?? '');
+  if ('must' in parsed) throw new ConfigError(`${name} must ${parsed.must}`);
+  if (parsed.value === undefined) throw new ConfigError(`${name} is not set: it must hold the address of a database`);
+  return parsed.value;
+}
+
 /**
  * The settings from flags, then the environment, then the defaults.
  * @param flags by flag name without dashes.

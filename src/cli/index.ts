@@ -2,6 +2,7 @@
 import { accessKeyCommands } from './access-key.ts';
 import { backupCommands } from './backup.ts';
 import type { Command } from './command.ts';
+import { databaseCommands } from './database.ts';
 import { eulaCommands } from './eula.ts';
 import { keyCommands } from './key.ts';
 import { machineImageCommands } from './machine-image.ts';
@@ -16,4 +17,5 @@ export const commands: readonly Command[] = [
   ...policyCommands,
   ...keyCommands,
   ...backupCommands,
+  ...databaseCommands,
 ];

@@ -28,6 +28,7 @@ const TOLD_ERRORS = [
   'ImageFailure',
   'PolicyRefused',
   'BackupFailed',
+  'CopyFailed',
 ];
 
 /** Whether the message is a sentence for the person at the terminal; any other error is a mistake in this program. */

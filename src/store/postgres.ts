@@ -143,10 +143,10 @@ function createPool({
     query_timeout: statementMs + SILENCE_MS,
     types: { getTypeParser: parserOf },
     // Whatever the server's defaults are. A process that stops between a batch and its commit must not hold its locks for
-    // ever, and nothing may be acknowledged that is not on disk.
+    // ever, and nothing may be acknowledged that is not on disk. By the name a copy of the database sees who uses it.
     onConnect: (client) =>
       client.query(`SET statement_timeout = ${statementMs}; SET idle_in_transaction_session_timeout = ${statementMs};
-        SET synchronous_commit = on; SET default_transaction_isolation = 'read committed'`),
+        SET synchronous_commit = on; SET application_name = 'backlot'; SET default_transaction_isolation = 'read committed'`),
   });
   // A connection that dies while it is idle is replaced by the next use; one that dies in use fails what uses it.
   pool.on('error', unheard);
@@ -374,7 +374,7 @@ function countOf({ rows }: Result): number {
   return rows[0]![0] as number;
 }
 
-function parserOf(oid: number): (text: string) => unknown {
+export function parserOf(oid: number): (text: string) => unknown {
   return oid === INT8 ? Number : fromText;
 }
 
@@ -382,7 +382,7 @@ function parserOf(oid: number): (text: string) => unknown {
  * PostgreSQL's text has no NUL. It is written as two characters, and the one it begins with as two others, such that texts
  * sort as before; nothing that the API stores holds either.
  */
-function toText(text: string): string {
+export function toText(text: string): string {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what it is about
   return /[\0\x01]/.test(text) ? text.replaceAll('\x01', '\x01\x02').replaceAll('\0', '\x01\x01') : text;
 }
@@ -406,7 +406,7 @@ function storeFailure(error: unknown, what: 'read' | 'change'): unknown {
 }
 
 /** An address with several machines behind it fails with an error of several, which says nothing itself. */
-function reasonOf(error: unknown): string {
+export function reasonOf(error: unknown): string {
   if (error instanceof AggregateError && error.message === '') return error.errors.map(reasonOf).join('; ');
   if (!(error instanceof Error)) return String(error);
   return error instanceof DatabaseError ? `${error.code}: ${error.message}` : error.message;

@@ -79,6 +79,12 @@ export const SQL = {
 
   /** Of PostgreSQL alone: held to the end of the transaction. The number means nothing; it only must not change. */
   lockMigrations: 'SELECT pg_advisory_xact_lock(8642202008)',
+  /** Of PostgreSQL alone: the same lock, for as long as the connection lasts, or no row where another has it. */
+  tryLockDatabase: 'SELECT 1 AS held WHERE pg_try_advisory_lock(8642202008)',
+  unlockDatabase: 'SELECT pg_advisory_unlock(8642202008)',
+  /** Of PostgreSQL alone: by the name that the store gives its connections. */
+  countServers: `SELECT count(*) AS n FROM pg_stat_activity
+    WHERE datname = current_database() AND application_name = 'backlot' AND pid <> pg_backend_pid()`,
   createMigrationTable: `CREATE TABLE IF NOT EXISTS migration (name {text} NOT NULL PRIMARY KEY, applied_at BIGINT NOT NULL)`,
   migrations: 'SELECT name FROM migration',
   recordMigration: 'INSERT INTO migration (name, applied_at) VALUES ($1, $2)',
@@ -131,4 +137,32 @@ export function countSql(query: RowQuery & { readonly limit: number }, studioId:
     text: `SELECT count(*) AS n FROM (SELECT 1 AS one FROM resource WHERE ${condition} LIMIT $${params.length}) AS counted`,
     params,
   };
+}
+
+/** Tells the columns of a table by those of its answer. */
+export function columnsSql(table: string): string {
+  return `SELECT * FROM ${table} LIMIT 0`;
+}
+
+export function countRowsSql(table: string): string {
+  return `SELECT count(*) AS n FROM ${table}`;
+}
+
+/** A page of any table in the order of its key. The parameters are the key of the row before, if any, and the limit. */
+export function pageSql(
+  { name, key }: { readonly name: string; readonly key: readonly string[] },
+  columns: readonly string[],
+  isAfter: boolean,
+): string {
+  const keys = key.join(', ');
+  const after = isAfter ? ` WHERE (${keys}) > (${key.map((_, index) => `$${index + 1}`).join(', ')})` : '';
+  const limit = isAfter ? key.length + 1 : 1;
+  return `SELECT ${columns.join(', ')} FROM ${name}${after} ORDER BY ${keys} LIMIT $${limit}`;
+}
+
+/** Adds so many rows to any table, each with a value for every column. */
+export function insertRowsSql(table: string, columns: readonly string[], count: number): string {
+  const row = (_: unknown, index: number) =>
+    `(${columns.map((_column, column) => `$${index * columns.length + column + 1}`).join(', ')})`;
+  return `INSERT INTO ${table} (${columns.join(', ')}) VALUES ${Array.from({ length: count }, row).join(', ')}`;
 }
