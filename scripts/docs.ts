@@ -72,7 +72,10 @@ function operationSection(operation: Operation): string {
       ? [`| \`clientToken\` | header \`X-Amz-Client-Token\` | | string; 1 to 64 characters |`]
       : []),
   ];
-  const output = operation.output ? Object.keys(operation.output.members).map(code).join(', ') : 'nothing';
+  const output =
+    Object.keys(operation.output?.members ?? {})
+      .map(code)
+      .join(', ') || 'nothing in it';
   const facts = [
     `answers ${operation.status} with ${output}`,
     `access level ${operation.access}`,

@@ -17,6 +17,8 @@ export interface Ids {
   studioSuffix(): string;
   /** `ami-` and 17 hexadecimal digits. */
   machineImage(): string;
+  /** `d-` and 10 hexadecimal digits: where the users of an installation are. */
+  identityStore(): string;
   /** `AKIA` and 16 upper-case letters or digits. */
   accessKey(): string;
   /** `AIDA` and 16 upper-case letters or digits. */
@@ -49,6 +51,7 @@ export function createIds(random: (bytes: number) => Buffer = randomBytes): Ids 
         .replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5'),
     studioSuffix: () => `stid-${characters(LOWER, 16, random)}`,
     machineImage: () => `ami-${random(9).toString('hex').slice(0, 17)}`,
+    identityStore: () => `d-${random(5).toString('hex')}`,
     accessKey: () => `AKIA${characters(UPPER, 16, random)}`,
     principal: () => `AIDA${characters(UPPER, 16, random)}`,
     secretKey: () => random(30).toString('base64'),

@@ -1,6 +1,6 @@
 /**
- * What a data directory remembers of itself: that its keys are its own, which region and account its ids name, and that
- * its first access key was made. A start with the wrong root key or without the right database must end before it makes
+ * What a data directory remembers of itself: that its keys are its own, which region and account its ids name, which
+ * identity store its users are in, and that its first access key was made. A start with the wrong root key or without the right database must end before it makes
  * or destroys anything.
  */
 import { existsSync } from 'node:fs';
@@ -10,6 +10,7 @@ import { type DataDirectory, StartError } from './data-directory.ts';
 import { newAccessKey } from './domain/access-key.ts';
 import type { Services } from './domain/context.ts';
 import { KIND, newRow } from './domain/kinds.ts';
+import { IDENTITY_STORE, identityStoreOf } from './domain/user.ts';
 import { destroyDurably, writeDurably } from './files.ts';
 import type { Images } from './images/images.ts';
 import type { Keys } from './keys/keys.ts';
@@ -87,6 +88,19 @@ export async function keepPlace({ config, store, clock }: Pick<Parts, 'store' | 
   const doc = JSON.stringify({ region, accountId });
   await insertOnce(store, { ...markRow(PLACE, clock), doc });
   await placeOf({ ...config, given: new Set(['region', 'accountId']) }, store);
+}
+
+/** The id of the identity store, made with the first user or group and never again. */
+export async function ensureIdentityStore({
+  store,
+  clock,
+  ids,
+}: Pick<Parts, 'store' | 'clock'> & Pick<Services, 'ids'>): Promise<string> {
+  const before = await identityStoreOf(store);
+  if (before !== undefined) return before;
+  const doc = JSON.stringify({ identityStoreId: ids.identityStore() });
+  await insertOnce(store, { ...markRow(IDENTITY_STORE, clock), doc });
+  return (await identityStoreOf(store))!;
 }
 
 export interface FirstAccessKeyParts extends Parts, Pick<Services, 'ids'> {

@@ -2,17 +2,21 @@
 import { eulaOperations } from './eula.ts';
 import { eulaAcceptanceOperations } from './eula-acceptance.ts';
 import { launchProfileOperations } from './launch-profile.ts';
+import { launchProfileMemberOperations } from './launch-profile-member.ts';
 import type { InputOf } from './operation.ts';
 import { streamingImageOperations } from './streaming-image.ts';
 import { studioOperations } from './studio.ts';
 import { studioComponentOperations } from './studio-component.ts';
+import { studioMemberOperations } from './studio-member.ts';
 import { tagOperations } from './tag.ts';
 
 export const operations = [
   ...studioOperations,
+  ...studioMemberOperations,
   ...studioComponentOperations,
   ...streamingImageOperations,
   ...launchProfileOperations,
+  ...launchProfileMemberOperations,
   ...eulaOperations,
   ...eulaAcceptanceOperations,
   ...tagOperations,

@@ -3,16 +3,20 @@ import type { Handlers } from './context.ts';
 import { eulaHandlers } from './eula.ts';
 import { eulaAcceptanceHandlers } from './eula-acceptance.ts';
 import { launchProfileHandlers } from './launch-profile.ts';
+import { launchProfileMemberHandlers } from './launch-profile-member.ts';
 import { streamingImageHandlers } from './streaming-image.ts';
 import { studioHandlers } from './studio.ts';
 import { studioComponentHandlers } from './studio-component.ts';
+import { studioMemberHandlers } from './studio-member.ts';
 import { tagHandlers } from './tag.ts';
 
 export const handlers: Handlers = {
   ...studioHandlers,
+  ...studioMemberHandlers,
   ...studioComponentHandlers,
   ...streamingImageHandlers,
   ...launchProfileHandlers,
+  ...launchProfileMemberHandlers,
   ...eulaHandlers,
   ...eulaAcceptanceHandlers,
   ...tagHandlers,

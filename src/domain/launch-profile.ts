@@ -73,11 +73,11 @@ export function restored(row: Row): Record<string, unknown> {
 // --- The first version of a row ---
 
 /** Due at once. */
-function newLaunchProfile(
+export function newLaunchProfile(
   input: Input<'CreateLaunchProfile'>,
   tags: Readonly<Record<string, string>>,
   principal: Principal,
-  { clock, ids, settings }: Services,
+  { clock, ids, settings }: Pick<Services, 'clock' | 'ids' | 'settings'>,
 ): Row {
   const now = clock.now();
   const launchProfileId = ids.short();

@@ -34,6 +34,11 @@ export const PERMISSIONS: Readonly<Record<OperationName, Permission>> = {
   DeleteStudio: studio,
   StartStudioSSOConfigurationRepair: studio,
 
+  PutStudioMembers: studio,
+  GetStudioMember: studio,
+  ListStudioMembers: studio,
+  DeleteStudioMember: studio,
+
   CreateStudioComponent: { ...studio, makes: 'studio-component' },
   GetStudioComponent: studioComponent,
   ListStudioComponents: studio,
@@ -53,6 +58,12 @@ export const PERMISSIONS: Readonly<Record<OperationName, Permission>> = {
   ListLaunchProfiles: { ...studio, given: { 'nimble:principalid': 'principalId' }, knowsRequester: true },
   UpdateLaunchProfile: launchProfile,
   DeleteLaunchProfile: launchProfile,
+
+  PutLaunchProfileMembers: launchProfile,
+  GetLaunchProfileMember: launchProfile,
+  ListLaunchProfileMembers: launchProfile,
+  UpdateLaunchProfileMember: launchProfile,
+  DeleteLaunchProfileMember: launchProfile,
 
   GetEula: { on: 'eula', id: 'eulaId' },
   ListEulas: { on: 'eula' },

@@ -21,12 +21,15 @@ import {
   arnOfImage,
   arnOfProfile,
   arnOfStudio,
+  IDENTITY_STORE_ID,
   putAmazonImage,
   putComponent,
   putElsewhere,
   putEula,
   putImage,
+  putMember,
   putProfile,
+  putUser,
 } from '../support/rows.ts';
 
 const contract: readonly Operation[] = operations;
@@ -88,7 +91,15 @@ async function refused(world: World, principal: Principal, name: string, input: 
 }
 
 async function rowsOf({ store }: World) {
-  const kinds = [KIND.studio, KIND.studioComponent, KIND.streamingImage, KIND.eulaAcceptance, KIND.launchProfile];
+  const kinds = [
+    KIND.studio,
+    KIND.studioComponent,
+    KIND.streamingImage,
+    KIND.eulaAcceptance,
+    KIND.launchProfile,
+    KIND.launchProfileMember,
+    KIND.studioMember,
+  ];
   return Promise.all(kinds.map((kind) => store.list({ kind, limit: 100 })));
 }
 
@@ -98,18 +109,25 @@ interface Studio {
   readonly streamingImageId: string;
   readonly eulaId: string;
   readonly launchProfileId: string;
+  /** A member of the profile and of the studio. */
+  readonly principalId: string;
 }
 
 async function furnish(world: World): Promise<Studio> {
   const studioId = await world.makeStudio();
   // Or there would be nothing to repair.
   await putElsewhere(world, studioId);
+  const launchProfileId = await putProfile(world, studioId);
+  const principalId = await putUser(world, `user${launchProfileId.replaceAll(/[^a-z]/gi, '')}`);
+  await putMember(world, studioId, principalId);
+  await putMember(world, studioId, principalId, launchProfileId);
   return {
     studioId,
     studioComponentId: await putComponent(world, studioId),
     streamingImageId: await putImage(world, studioId),
     eulaId: await putEula(world),
-    launchProfileId: await putProfile(world, studioId),
+    launchProfileId,
+    principalId,
   };
 }
 
@@ -125,7 +143,7 @@ interface Sample {
 /** A call of the operation about what stands in this studio. */
 function sampleOf(
   name: string,
-  { studioId, studioComponentId, streamingImageId, eulaId, launchProfileId }: Studio,
+  { studioId, studioComponentId, streamingImageId, eulaId, launchProfileId, principalId }: Studio,
 ): Sample {
   const roles = {
     adminRoleArn: 'a',
@@ -160,6 +178,7 @@ function sampleOf(
     launchPurpose: 'WORKSTATION',
     platform: 'LINUX',
   };
+  const putting = (persona: string) => ({ identityStoreId: IDENTITY_STORE_ID, members: [{ principalId, persona }] });
   const samples: Readonly<Record<OperationName, Sample>> = {
     CreateStudio: { ...studio, input: roles, arn: `${PLACE}:studio/*`, inStudio: false },
     GetStudio: { ...studio, input: inStudio },
@@ -184,6 +203,15 @@ function sampleOf(
     ListLaunchProfiles: { ...studio, input: inStudio },
     UpdateLaunchProfile: { ...profile, input: { ...ofProfile, name: 'x' } },
     DeleteLaunchProfile: { ...profile, input: ofProfile },
+    PutLaunchProfileMembers: { ...profile, input: { ...ofProfile, ...putting('USER') } },
+    GetLaunchProfileMember: { ...profile, input: { ...ofProfile, principalId } },
+    ListLaunchProfileMembers: { ...profile, input: ofProfile },
+    UpdateLaunchProfileMember: { ...profile, input: { ...ofProfile, principalId, persona: 'USER' } },
+    DeleteLaunchProfileMember: { ...profile, input: { ...ofProfile, principalId } },
+    PutStudioMembers: { ...studio, input: { ...inStudio, ...putting('ADMINISTRATOR') } },
+    GetStudioMember: { ...studio, input: { ...inStudio, principalId } },
+    ListStudioMembers: { ...studio, input: inStudio },
+    DeleteStudioMember: { ...studio, input: { ...inStudio, principalId } },
     GetEula: { ...eula, input: { eulaId }, inStudio: false },
     ListEulas: { ...eula, input: {}, arn: `${PLACE}:eula/*`, inStudio: false },
     AcceptEulas: { ...eula, input: { ...inStudio, eulaIds: [eulaId] }, inStudio: true },

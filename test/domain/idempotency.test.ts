@@ -10,13 +10,16 @@ import { KIND } from '../../src/domain/kinds.ts';
 import { createWorld, type SETTINGS, type World } from '../support/domain.ts';
 import { refused, statusOf } from '../support/refused.ts';
 import {
+  IDENTITY_STORE_ID,
   newProfileInput,
   putComponent,
   putElsewhere,
   putEula,
   putImage,
+  putMember,
   putProfile,
   putState,
+  putUser,
 } from '../support/rows.ts';
 
 const CREATE_STUDIO = { adminRoleArn: 'a', userRoleArn: 'u', displayName: 'd', studioName: 'alpha' };
@@ -49,6 +52,23 @@ const profileIn = async (world: World) => {
   };
   return { studioId, launchProfileId: await putProfile(world, studioId, { streamConfiguration }) };
 };
+
+/** A member of a launch profile and of its studio. */
+const memberIn = async (world: World) => {
+  const { studioId, launchProfileId } = await profileIn(world);
+  const principalId = await putUser(world, 'ann');
+  await putMember(world, studioId, principalId);
+  await putMember(world, studioId, principalId, launchProfileId);
+  return { studioId, launchProfileId, principalId };
+};
+
+const putting = (persona: string, ...principalIds: string[]) => ({
+  identityStoreId: IDENTITY_STORE_ID,
+  members: principalIds.map((principalId) => ({ principalId, persona })),
+});
+
+/** Made again, these change nothing: what they make is there. */
+const HARMLESS = ['AcceptEulas', 'PutLaunchProfileMembers', 'UpdateLaunchProfileMember', 'PutStudioMembers'];
 
 const SCENARIOS: Partial<Record<OperationName, Scenario>> = {
   CreateStudio: {
@@ -121,6 +141,37 @@ const SCENARIOS: Partial<Record<OperationName, Scenario>> = {
     again: 404,
     prepare: async (world) => ({ input: await profileIn(world), other: {} }),
   },
+  PutLaunchProfileMembers: {
+    again: 200,
+    prepare: async (world) => {
+      const { principalId, ...place } = await memberIn(world);
+      const [one, two] = [await putUser(world, 'one'), principalId];
+      return { input: { ...place, ...putting('USER', one) }, other: putting('USER', one, two) };
+    },
+  },
+  UpdateLaunchProfileMember: {
+    again: 200,
+    prepare: async (world) => ({ input: { ...(await memberIn(world)), persona: 'USER' }, other: {} }),
+  },
+  DeleteLaunchProfileMember: {
+    again: 404,
+    prepare: async (world) => ({ input: await memberIn(world), other: {} }),
+  },
+  PutStudioMembers: {
+    again: 200,
+    prepare: async (world) => {
+      const { principalId, studioId } = await memberIn(world);
+      const [one, two] = [await putUser(world, 'one'), principalId];
+      return { input: { studioId, ...putting('ADMINISTRATOR', one) }, other: putting('ADMINISTRATOR', one, two) };
+    },
+  },
+  DeleteStudioMember: {
+    again: 404,
+    prepare: async (world) => {
+      const { studioId, principalId } = await memberIn(world);
+      return { input: { studioId, principalId }, other: {} };
+    },
+  },
   AcceptEulas: {
     again: 200,
     prepare: async (world) => {
@@ -133,9 +184,15 @@ const SCENARIOS: Partial<Record<OperationName, Scenario>> = {
 /** Every row of every kind that a call could have touched. */
 async function everything(world: World): Promise<string> {
   const rows = await Promise.all(
-    [KIND.studio, KIND.studioComponent, KIND.streamingImage, KIND.eulaAcceptance, KIND.launchProfile].map((kind) =>
-      world.store.list({ kind, limit: 1_000 }),
-    ),
+    [
+      KIND.studio,
+      KIND.studioComponent,
+      KIND.streamingImage,
+      KIND.eulaAcceptance,
+      KIND.launchProfile,
+      KIND.launchProfileMember,
+      KIND.studioMember,
+    ].map((kind) => world.store.list({ kind, limit: 1_000 })),
   );
   return JSON.stringify(rows);
 }
@@ -164,15 +221,16 @@ for (const [name, { again }] of Object.entries(SCENARIOS) as [OperationName, Sce
 
   test(`${name}: a replay after the state moved on answers with how things now stand, and does nothing`, async () => {
     const { world, input, call } = await prepared(name);
-    const [member] = Object.keys(await call());
+    const members = Object.keys(await call());
+    const [member] = members;
     world.clock.advance(5_000);
     await world.settle();
     const before = await everything(world);
     const answer = (await call()) as Record<string, { state?: string }>;
-    assert.deepEqual(Object.keys(answer), [member]);
+    assert.deepEqual(Object.keys(answer), members);
     if (member === 'studio') assert.equal(answer.studio!.state, name === 'DeleteStudio' ? 'DELETED' : 'READY');
-    if (member === 'streamingImage' || member === 'studioComponent') {
-      assert.equal(answer[member]!.state, name.startsWith('Delete') ? 'DELETED' : 'READY');
+    if (['streamingImage', 'studioComponent', 'launchProfile'].includes(member!)) {
+      assert.equal(answer[member!]!.state, name.startsWith('Delete') ? 'DELETED' : 'READY');
     }
     if (member === 'eulaAcceptances') assert.deepEqual(answer, await world.call('ListEulaAcceptances', input));
     await world.settle();
@@ -204,7 +262,7 @@ for (const [name, { again }] of Object.entries(SCENARIOS) as [OperationName, Sce
       await world.settle();
       const before = await everything(world);
       assert.equal(await statusOf(call({ clientToken })), again);
-      assert.equal((await everything(world)) !== before, again === 200 && name !== 'AcceptEulas');
+      assert.equal((await everything(world)) !== before, again === 200 && !HARMLESS.includes(name));
     }
   });
 

@@ -9,6 +9,7 @@ const FORMS: Record<keyof Ids, RegExp> = {
   uuid: /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/,
   studioSuffix: /^stid-[a-z0-9]{16}$/,
   machineImage: /^ami-[0-9a-f]{17}$/,
+  identityStore: /^d-[0-9a-f]{10}$/,
   accessKey: /^AKIA[A-Z2-7]{16}$/,
   principal: /^AIDA[A-Z2-7]{16}$/,
   secretKey: /^[A-Za-z0-9+/]{40}$/,

@@ -9,21 +9,49 @@ import { operations } from '../../src/contract/index.ts';
 import type { Operation } from '../../src/contract/operation.ts';
 import { newEula } from '../../src/domain/eula.ts';
 import { AMAZON, KIND, NO_STUDIO, newRow } from '../../src/domain/kinds.ts';
+import { membershipId } from '../../src/domain/membership.ts';
+import { identityStoreOf } from '../../src/domain/user.ts';
 import { type Answer, bytesOf, exchange, type Message } from '../support/connection.ts';
-import { API, makeComponent, makeStudio, putReadyImage } from '../support/furnish.ts';
+import { API, makeComponent, makeStudio, putReadyImage, putReadyProfile, putUser } from '../support/furnish.ts';
 import { type Draft, type Signing, startService } from '../support/service.ts';
 
 const contract = operations as readonly Operation[];
 const service = await startService({ after }, { settings: { streamingImagesMax: '1000' } });
 const { parts } = service.service;
 
+async function putMembership(studioId: string, parentId: string, principalId: string): Promise<void> {
+  const ofStudio = parentId === studioId;
+  const row = newRow({
+    kind: ofStudio ? KIND.studioMember : KIND.launchProfileMember,
+    id: membershipId(parentId, principalId),
+    studioId,
+    parentId,
+    ownerId: principalId,
+    createdAt: 0,
+    doc: JSON.stringify({ persona: ofStudio ? 'ADMINISTRATOR' : 'USER', principalId }),
+  });
+  await parts.store.write([{ op: 'insert', row }]);
+}
+
 /** What belongs to one studio. */
 async function furnish(name: string) {
   const studioId = await makeStudio(service, name, { tags: { old: name } });
   const images = [await putReadyImage(service, studioId, `first of ${name}`), await putReadyImage(service, studioId)];
   const components = [await makeComponent(service, studioId), await makeComponent(service, studioId)];
+  const profiles = [await putReadyProfile(service, studioId), await putReadyProfile(service, studioId)];
+  const [principalId, otherPrincipalId] = [
+    await putUser(service, name),
+    await putUser(service, `other ${name}`.replace(' ', '-')),
+  ];
+  for (const parentId of [studioId, ...profiles]) {
+    for (const id of [principalId, otherPrincipalId]) await putMembership(studioId, parentId, id);
+  }
   return {
     studioId,
+    profileId: profiles[0]!,
+    otherProfileId: profiles[1]!,
+    principalId,
+    otherPrincipalId,
     imageId: images[0]!,
     otherImageId: images[1]!,
     componentId: components[0]!,
@@ -52,6 +80,8 @@ const myLabels: Labels = {
   studioId: mine.studioId,
   streamingImageId: mine.imageId,
   studioComponentId: mine.componentId,
+  launchProfileId: mine.profileId,
+  principalId: mine.principalId,
   eulaId: eula.id,
   resourceArn: arnOf(`studio/${mine.studioId.split(':')[1]}`),
 };
@@ -59,12 +89,27 @@ const otherLabels: Labels = {
   studioId: theirs.studioId,
   streamingImageId: mine.otherImageId,
   studioComponentId: mine.otherComponentId,
+  launchProfileId: mine.otherProfileId,
+  principalId: mine.otherPrincipalId,
   eulaId: 'another',
   resourceArn: arnOf(`streaming-image/${mine.imageId}`),
 };
 
 const pathOf = ({ uri }: Operation, labels: Labels) =>
   API + uri.replaceAll(/\{(\w+)\}/g, (_, label: string) => encodeURIComponent(labels[label]!));
+
+const newProfile = {
+  ec2SubnetIds: [],
+  launchProfileProtocolVersions: ['2021-03-31'],
+  name: 'forged',
+  streamConfiguration: { clipboardMode: 'ENABLED', ec2InstanceTypes: ['g5.xlarge'], streamingImageIds: [mine.imageId] },
+  studioComponentIds: [mine.componentId],
+};
+const newcomer = await putUser(service, 'newcomer');
+const putting = async (persona: string) => ({
+  identityStoreId: await identityStoreOf(parts.store),
+  members: [{ persona, principalId: newcomer }],
+});
 
 /** Bodies and queries with which each change would succeed, and be seen. */
 const BODIES: Readonly<Record<string, object>> = {
@@ -74,15 +119,27 @@ const BODIES: Readonly<Record<string, object>> = {
   UpdateStudioComponent: { name: 'forged' },
   CreateStreamingImage: { name: 'forged', ec2ImageId: disk.id },
   UpdateStreamingImage: { name: 'forged' },
+  CreateLaunchProfile: newProfile,
+  UpdateLaunchProfile: { name: 'forged' },
+  PutLaunchProfileMembers: await putting('USER'),
+  UpdateLaunchProfileMember: { persona: 'USER' },
+  PutStudioMembers: await putting('ADMINISTRATOR'),
   AcceptEulas: { eulaIds: [eula.id] },
   TagResource: { tags: { forged: 'yes' } },
+};
+
+const QUERIES: Readonly<Record<string, string[]>> = {
+  tagKeys: ['old'],
+  launchProfileProtocolVersions: ['2021-03-31'],
+  launchPurpose: ['WORKSTATION'],
+  platform: ['LINUX'],
 };
 
 function draftOf(operation: Operation, labels: Labels = myLabels): Draft {
   const { name, method, query } = operation;
   assert.equal(Object.keys(operation.body).length > 0, name in BODIES, `${name} needs a body that would succeed`);
   const required = Object.keys(query).filter((key) => query[key]!.required);
-  const values = Object.fromEntries(required.map((key) => [key, ['old']]));
+  const values = Object.fromEntries(required.map((key) => [key, QUERIES[key]!]));
   const token: Record<string, string> = operation.clientToken ? { 'x-amz-client-token': 'a token' } : {};
   return { method, path: pathOf(operation, labels), query: values, headers: token, body: BODIES[name] };
 }
@@ -411,6 +468,7 @@ const theirLabels: Labels = {
   studioId: theirs.studioId,
   streamingImageId: theirs.imageId,
   studioComponentId: theirs.componentId,
+  launchProfileId: theirs.profileId,
 };
 
 describe("Keystone let a credential name another tenant's project: every id is asked whose it is", () => {
@@ -423,6 +481,10 @@ describe("Keystone let a credential name another tenant's project: every id is a
     'their other image': theirs.otherImageId,
     'my component': mine.componentId,
     'their component': theirs.componentId,
+    'my profile': mine.profileId,
+    'their profile': theirs.profileId,
+    'a member of mine': mine.principalId,
+    'a member of theirs': theirs.principalId,
     'an image for every studio': provided,
     'a EULA': eula.id,
     'their acceptance': theirAcceptanceId,
@@ -438,6 +500,8 @@ describe("Keystone let a credential name another tenant's project: every id is a
     studioId: ['my studio', 'their studio'],
     streamingImageId: ['my image', 'an image for every studio'],
     studioComponentId: ['my component'],
+    launchProfileId: ['my profile'],
+    principalId: ['a member of mine'],
     eulaId: ['a EULA'],
   };
 
@@ -457,7 +521,7 @@ describe("Keystone let a credential name another tenant's project: every id is a
       });
     }
 
-    for (const label of ['streamingImageId', 'studioComponentId']) {
+    for (const label of ['streamingImageId', 'studioComponentId', 'launchProfileId']) {
       if (!(label in operation.labels)) continue;
       test(`${operation.name}: what is another studio's is answered like what never was`, async () => {
         const answers = [];
@@ -470,13 +534,14 @@ describe("Keystone let a credential name another tenant's project: every id is a
     }
   }
 
-  test('an ARN names a studio, a component or an image, and nothing else that there is', async () => {
+  test('an ARN names a studio, a component, an image or a profile, and nothing else that there is', async () => {
     const before = service.snapshot();
     const kinds = ['studio', 'streaming-image', ...Object.values(KIND), 'launch-profile', 'user'];
     const right = [`studio/${ids['their studio without its region']}`];
     for (const [what, id] of Object.entries(ids)) {
       if (what.endsWith('studio')) right.push(`studio/${id}`);
       if (what.includes('image') && what !== 'a machine image') right.push(`streaming-image/${id}`);
+      if (what.endsWith('profile')) right.push(`launch-profile/${id}`);
       if (what.endsWith('component')) right.push(`studio-component/${id}`);
     }
     for (const kind of kinds) {

@@ -1,6 +1,11 @@
 /** A studio, an image and a component at rest in a running service, without the minutes that making a real image takes. */
 import assert from 'node:assert/strict';
+import type { Input } from '../../src/contract/index.ts';
+import { newLaunchProfile } from '../../src/domain/launch-profile.ts';
+import { applyToLaunchProfile } from '../../src/domain/launch-profile-lifecycle.ts';
 import { applyToStreamingImage, newStreamingImage } from '../../src/domain/streaming-image.ts';
+import { newUser } from '../../src/domain/user.ts';
+import { ensureIdentityStore } from '../../src/installation.ts';
 import type { TestService } from './service.ts';
 import { until } from './until.ts';
 
@@ -30,6 +35,32 @@ export async function putReadyImage({ service }: TestService, studioId: string, 
   };
   const inProgress = newStreamingImage(image, parts);
   const row = { ...applyToStreamingImage(inProgress, { type: 'imported' }, parts), version: 1 };
+  await parts.store.write([{ op: 'insert', row }]);
+  return row.id;
+}
+
+/** A READY profile, put straight into the store; what it names need not exist. */
+export async function putReadyProfile({ service }: TestService, studioId: string, name = 'profile'): Promise<string> {
+  const { parts } = service;
+  const input = {
+    ec2SubnetIds: [],
+    launchProfileProtocolVersions: ['2021-03-31'],
+    name,
+    streamConfiguration: { clipboardMode: 'ENABLED', ec2InstanceTypes: ['g5.xlarge'], streamingImageIds: ['none'] },
+    studioComponentIds: ['none'],
+    studioId,
+  } satisfies Input<'CreateLaunchProfile'>;
+  const principal = { accessKeyId: 'AKIA', principalId: 'AIDA', role: 'administrator' };
+  const inProgress = newLaunchProfile(input, {}, principal, parts);
+  const row = { ...applyToLaunchProfile(inProgress, { type: 'created' }, parts), version: 1 };
+  await parts.store.write([{ op: 'insert', row }]);
+  return row.id;
+}
+
+/** A user; the server has an identity store from the first one on. */
+export async function putUser({ service }: TestService, userName: string): Promise<string> {
+  const { parts } = service;
+  const row = newUser({ userName }, await ensureIdentityStore(parts), parts);
   await parts.store.write([{ op: 'insert', row }]);
   return row.id;
 }
