@@ -23,6 +23,8 @@ export interface Ids {
   accessKey(): string;
   /** `AIDA` and 16 upper-case letters or digits. */
   principal(): string;
+  /** 43 characters of base64url: 256 random bits. */
+  ticket(): string;
   /** 40 characters of base64: 240 random bits. */
   secretKey(): string;
 }
@@ -54,6 +56,7 @@ export function createIds(random: (bytes: number) => Buffer = randomBytes): Ids 
     identityStore: () => `d-${random(5).toString('hex')}`,
     accessKey: () => `AKIA${characters(UPPER, 16, random)}`,
     principal: () => `AIDA${characters(UPPER, 16, random)}`,
+    ticket: () => random(32).toString('base64url'),
     secretKey: () => random(30).toString('base64'),
   };
 }

@@ -37,6 +37,9 @@ import { createRouter } from './wire/router.ts';
 import { type Certificate, createApiServer, type PlainAnswer } from './wire/server.ts';
 import { launchProfileJobs } from './worker/launch-profile.ts';
 import { streamingImageJobs } from './worker/streaming-image.ts';
+import { streamingSessionJobs } from './worker/streaming-session.ts';
+import { streamingSessionBackupJobs } from './worker/streaming-session-backup.ts';
+import { streamingSessionStreamJobs } from './worker/streaming-session-stream.ts';
 import { studioJobs } from './worker/studio.ts';
 import { studioComponentJobs } from './worker/studio-component.ts';
 import { createUpkeep } from './worker/upkeep.ts';
@@ -132,8 +135,16 @@ async function openCompute(config: Config, directory: DataDirectory, clock: Cloc
 
 function domainSettings(config: Config, address: { readonly url: string }): DomainSettings {
   const { region, accountId, tombstoneMs, tokenMs } = config;
-  const { streamingImagesMax, studioComponentsMax, sharedFileSystemsMax, launchProfilesMax } = config;
-  const quotas = { streamingImagesMax, studioComponentsMax, sharedFileSystemsMax, launchProfilesMax };
+  const { streamingImagesMax, studioComponentsMax, sharedFileSystemsMax } = config;
+  const { launchProfilesMax, streamingSessionsMax, g5SessionsMax } = config;
+  const quotas = {
+    streamingImagesMax,
+    studioComponentsMax,
+    sharedFileSystemsMax,
+    launchProfilesMax,
+    streamingSessionsMax,
+    g5SessionsMax,
+  };
   return { region, accountId, tombstoneMs, tokenMs, ...quotas, publicUrl: () => config.publicUrl ?? address.url };
 }
 
@@ -177,6 +188,9 @@ function assemble(
       ...studioComponentJobs({ store, keys }),
       ...streamingImageJobs({ store, images, keys, importsMax: config.importsMax }),
       ...launchProfileJobs({ store, keys }),
+      ...streamingSessionJobs({ ...parts, startsMax: config.sessionStartsMax }),
+      ...streamingSessionBackupJobs(parts),
+      ...streamingSessionStreamJobs(parts),
     ],
     moved: metrics.moved,
     ...(overrides.pollMs !== undefined && { pollMs: overrides.pollMs }),

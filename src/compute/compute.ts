@@ -29,6 +29,9 @@ export interface Change {
   readonly signal: AbortSignal;
 }
 
+/** Of one backup. It needs no fence: no two backups have the same id. */
+export type BackupChange = Omit<Change, 'fence'> & { readonly backupId: string };
+
 export interface WorkstationRequest extends Change {
   /** The encrypted copy that it boots from (see images/images.ts). */
   readonly imageId: string;
@@ -68,8 +71,8 @@ export interface Compute {
   stop(change: Change & { readonly volume: 'keep' | 'delete' }): Promise<void>;
   /** Makes sure that the backup holds what the volume of the stopped workstation holds. @throws ComputeFailure */
   backUp(change: Change & { readonly backupId: string }): Promise<void>;
-  /** Destroys one backup, or else the workstation with its volume and all its backups. No error when there is nothing. */
-  destroy(change: Change & { readonly backupId?: string }): Promise<void>;
+  /** Destroys the workstation with its volume and all its backups, or one backup. No error when there is nothing. */
+  destroy(change: Change | BackupChange): Promise<void>;
   /** Where the gateway reaches the desktop of a running workstation: a URL that only this server can use. @throws ComputeFailure */
   open(id: string, signal: AbortSignal): Promise<string>;
   list(): Promise<Workstation[]>;

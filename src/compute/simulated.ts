@@ -70,20 +70,20 @@ export function createSimulatedCompute(options: SimulatedComputeOptions): Comput
 
   /** Reads and writes one record, one change after another. */
   const change = (
-    { id, fence, signal }: Change,
+    { id, signal, fence }: Omit<Change, 'fence'> & { readonly fence?: number },
     next: (found: SimulatedWorkstation | undefined) => Partial<SimulatedWorkstation> | undefined | 'destroy',
   ): Promise<SimulatedWorkstation | undefined> => {
     const inTurn = (turns.get(id) ?? Promise.resolve()).then(async () => {
       signal.throwIfAborted();
       const found = await records.get(id);
-      if (found && found.fence > fence) throw overtaken();
+      if (found && fence !== undefined && found.fence > fence) throw overtaken();
       const wanted = next(found);
       if (wanted === undefined) return found;
       if (wanted === 'destroy') {
         await records.put(id, undefined);
         return undefined;
       }
-      const kept = { ...ABSENT, ...found, ...wanted, fence };
+      const kept = { ...ABSENT, ...found, ...wanted, fence: fence ?? found?.fence ?? 0 };
       const record = kept.power === found?.power ? kept : { ...kept, changedAt: clock.now() };
       await records.put(id, record);
       return record;
@@ -136,15 +136,14 @@ export function createSimulatedCompute(options: SimulatedComputeOptions): Comput
     },
 
     destroy: async (request) => {
-      const { id, backupId } = request;
-      await fault('destroy', id);
+      await fault('destroy', request.id);
       await change(request, (found) => {
         if (!found) return undefined;
-        if (backupId === undefined) return 'destroy';
-        const { [backupId]: _destroyed, ...backups } = found.backups;
+        if (!('backupId' in request)) return 'destroy';
+        const { [request.backupId]: _destroyed, ...backups } = found.backups;
         return { backups };
       });
-      await fault('destroyed', id);
+      await fault('destroyed', request.id);
     },
 
     open: async (id, signal) => {

@@ -5,6 +5,9 @@ import { launchProfileOperations } from './launch-profile.ts';
 import { launchProfileMemberOperations } from './launch-profile-member.ts';
 import type { InputOf } from './operation.ts';
 import { streamingImageOperations } from './streaming-image.ts';
+import { streamingSessionOperations } from './streaming-session.ts';
+import { streamingSessionBackupOperations } from './streaming-session-backup.ts';
+import { streamingSessionStreamOperations } from './streaming-session-stream.ts';
 import { studioOperations } from './studio.ts';
 import { studioComponentOperations } from './studio-component.ts';
 import { studioMemberOperations } from './studio-member.ts';
@@ -17,6 +20,9 @@ export const operations = [
   ...streamingImageOperations,
   ...launchProfileOperations,
   ...launchProfileMemberOperations,
+  ...streamingSessionOperations,
+  ...streamingSessionStreamOperations,
+  ...streamingSessionBackupOperations,
   ...eulaOperations,
   ...eulaAcceptanceOperations,
   ...tagOperations,

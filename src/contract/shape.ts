@@ -19,6 +19,8 @@ export interface StringShape<T extends string = string> extends ShapeOf<T> {
   readonly values?: readonly T[];
   /** Must not be logged (the model's `sensitive` trait). */
   readonly sensitive?: boolean;
+  /** Its key may repeat in a query: the values are joined by commas. */
+  readonly joined?: boolean;
 }
 
 /** A whole number; as text in a query, as a number in a body. */
@@ -99,6 +101,7 @@ interface StringLimits {
   readonly max?: number;
   readonly pattern?: RegExp;
   readonly sensitive?: boolean;
+  readonly joined?: boolean;
 }
 
 /** Lengths count Unicode code points, as the vendor's validation does. */
@@ -109,6 +112,7 @@ export function string(limits: StringLimits = {}): StringShape {
     ...(limits.max !== undefined && { maxLength: limits.max }),
     ...(limits.pattern !== undefined && { pattern: limits.pattern }),
     ...(limits.sensitive !== undefined && { sensitive: limits.sensitive }),
+    ...(limits.joined !== undefined && { joined: limits.joined }),
   };
 }
 

@@ -123,7 +123,8 @@ export const streamingSessionOperations = [
       createdBy: optional(string()),
       nextToken,
       ownedBy: optional(string()),
-      sessionIds: optional(string()),
+      /** One text in the published model, in spite of its name; nobody wrote down how several ids stand in it. */
+      sessionIds: optional(string({ joined: true })),
     },
     output: structure('ListStreamingSessionsResponse', {
       nextToken: optional(string()),

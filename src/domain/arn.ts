@@ -4,7 +4,14 @@ import type { DomainSettings } from './context.ts';
 import { KIND } from './kinds.ts';
 import type { ResourceType } from './policy-terms.ts';
 
-export const TAGGABLE_KINDS = [KIND.studio, KIND.studioComponent, KIND.streamingImage, KIND.launchProfile] as const;
+export const TAGGABLE_KINDS = [
+  KIND.studio,
+  KIND.studioComponent,
+  KIND.streamingImage,
+  KIND.launchProfile,
+  KIND.streamingSession,
+  KIND.streamingSessionBackup,
+] as const;
 
 type Taggable = (typeof TAGGABLE_KINDS)[number];
 

@@ -3,6 +3,7 @@
 import type { Clock } from '../clock.ts';
 import type { Input, OperationName } from '../contract/index.ts';
 import type { Ids } from '../ids.ts';
+import type { Keys } from '../keys/keys.ts';
 import type { Store, Write } from '../store/store.ts';
 import type { Policies } from './policy.ts';
 import type { Turns } from './turns.ts';
@@ -19,12 +20,16 @@ export interface DomainSettings {
   readonly studioComponentsMax: number;
   readonly sharedFileSystemsMax: number;
   readonly launchProfilesMax: number;
+  readonly streamingSessionsMax: number;
+  readonly g5SessionsMax: number;
 }
 
 export interface Services {
   readonly store: Store;
   readonly clock: Clock;
   readonly ids: Ids;
+  /** For what is sealed in rows and shown to those who may see it. */
+  readonly keys: Pick<Keys, 'open'>;
   readonly settings: DomainSettings;
   readonly turns: Turns;
   /** Tells the worker that a row is due. It carries no data, and losing it costs a poll interval and nothing else. */

@@ -13,7 +13,7 @@ import { requireLiveStudio, requireOpenStudio } from './studio.ts';
 /** No two acceptances of one EULA by one studio. */
 const uniqueNameOf = (studioId: string, eulaId: string) => `${studioId}/${eulaId}`;
 
-async function acceptanceOf(store: Store, studioId: string, eulaId: string): Promise<Row | undefined> {
+export async function acceptanceOf(store: Store, studioId: string, eulaId: string): Promise<Row | undefined> {
   const [row] = await store.list({ kind: KIND.eulaAcceptance, uniqueName: uniqueNameOf(studioId, eulaId), limit: 1 });
   return row;
 }

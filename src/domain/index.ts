@@ -5,6 +5,9 @@ import { eulaAcceptanceHandlers } from './eula-acceptance.ts';
 import { launchProfileHandlers } from './launch-profile.ts';
 import { launchProfileMemberHandlers } from './launch-profile-member.ts';
 import { streamingImageHandlers } from './streaming-image.ts';
+import { streamingSessionHandlers } from './streaming-session.ts';
+import { streamingSessionBackupHandlers } from './streaming-session-backup.ts';
+import { streamingSessionStreamHandlers } from './streaming-session-stream.ts';
 import { studioHandlers } from './studio.ts';
 import { studioComponentHandlers } from './studio-component.ts';
 import { studioMemberHandlers } from './studio-member.ts';
@@ -17,6 +20,9 @@ export const handlers: Handlers = {
   ...streamingImageHandlers,
   ...launchProfileHandlers,
   ...launchProfileMemberHandlers,
+  ...streamingSessionHandlers,
+  ...streamingSessionStreamHandlers,
+  ...streamingSessionBackupHandlers,
   ...eulaHandlers,
   ...eulaAcceptanceHandlers,
   ...tagHandlers,

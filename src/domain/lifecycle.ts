@@ -22,8 +22,8 @@ export interface StateEntry<State extends string, EventName extends string, Work
   readonly on: Partial<Record<EventName, Move<State>>>;
   /** What a worker does with a row in this state; absent when the row is at rest. */
   readonly work?: Work;
-  /** When the work is due after entering the state; at once where absent. */
-  readonly workAfter?: 'tombstone';
+  /** When the work is due after entering the state: at the time that the event says, or at once where absent. */
+  readonly workAfter?: 'tombstone' | 'event';
   /** The API documents the state, but this server never enters it. */
   readonly neverEntered?: boolean;
 }
@@ -41,6 +41,8 @@ export interface Lifecycle<
   readonly timestamps: boolean;
   /** Events that come from a caller of the API; all others come from the worker. */
   readonly requests: readonly EventName[];
+  /** Events that befall it because of what happens to the row that it is part of. */
+  readonly fromParent?: readonly EventName[];
   readonly states: Readonly<Record<State, StateEntry<State, EventName, Work>>>;
 }
 
@@ -55,6 +57,8 @@ export interface LifecycleEvent<EventName extends string = string> {
   readonly statusMessage?: string;
   /** The status is not shown from here on; the next event with a status shows it again. */
   readonly hideStatus?: boolean;
+  /** When the work of a state with `workAfter: 'event'` is due; null is never. */
+  readonly dueAt?: number | null;
   /** A unique name that ends with this event, so that another may take it. */
   readonly releaseName?: boolean;
 }
@@ -83,7 +87,7 @@ export function apply<EventName extends string>(
   lifecycle: Lifecycle<string, EventName, string>,
   row: Row,
   event: LifecycleEvent<EventName>,
-  { now, tombstoneMs }: ApplyContext,
+  at: ApplyContext,
 ): Row {
   const move = moveOf(lifecycle as Lifecycle, row.state, event.type);
   if (!move) throw conflict(lifecycle as Lifecycle, row);
@@ -101,12 +105,12 @@ export function apply<EventName extends string>(
     delete doc.statusCode;
     delete doc.statusMessage;
   }
-  if (lifecycle.timestamps) doc.updatedAt = wireTime(now);
+  if (lifecycle.timestamps) doc.updatedAt = wireTime(at.now);
   return {
     ...row,
     state: move.to,
     version: row.version + 1,
-    dueAt: dueAt(target, now, tombstoneMs),
+    dueAt: target.workAfter === 'event' ? dueBySaying(event, move, row) : dueAt(target, at),
     attempts: 0,
     uniqueName: event.releaseName ? null : row.uniqueName,
     doc: JSON.stringify(doc),
@@ -115,22 +119,31 @@ export function apply<EventName extends string>(
 }
 
 /** When a worker shall look at a row that enters this state. */
-export function dueAt(
-  entry: Pick<StateEntry<string, string, string>, 'work' | 'workAfter'>,
-  now: number,
-  tombstoneMs: number,
-) {
-  if (!entry.work) return null;
-  return entry.workAfter === 'tombstone' ? now + tombstoneMs : now;
+function dueAt({ work, workAfter }: StateEntry<string, string, string>, { now, tombstoneMs }: ApplyContext) {
+  if (!work) return null;
+  return workAfter === 'tombstone' ? now + tombstoneMs : now;
+}
+
+/** The time that the event says; a row that stays in its state keeps the one that it has. */
+function dueBySaying(event: LifecycleEvent, move: Move<string>, row: Row): number | null {
+  if (event.dueAt !== undefined) return event.dueAt;
+  if (move.to === row.state) return row.dueAt;
+  throw new Error(`${row.kind}: ${event.type} must say how long ${move.to} lasts`);
 }
 
 function mergedPrivate(text: string, changes: Readonly<Record<string, unknown>>): string {
   return JSON.stringify({ ...(JSON.parse(text) as object), ...changes });
 }
 
+function requestsIn({ states, requests }: Lifecycle, state: string): string[] {
+  return requests.filter((request) => states[state]!.on[request]);
+}
+
 function conflict(lifecycle: Lifecycle, row: Row): ServiceError {
   const inProgress = row.state.endsWith('_IN_PROGRESS');
-  const reason = inProgress ? 'Another operation is in progress. Try again when it has ended.' : 'Delete it instead.';
+  const reason = inProgress
+    ? 'Another operation is in progress. Try again when it has ended.'
+    : `In this state it allows: ${requestsIn(lifecycle, row.state).join(', ')}.`;
   return new ServiceError('ConflictException', `${lifecycle.noun} ${row.id} is ${row.state}. ${reason}`, {
     code: inProgress ? 'OPERATION_IN_PROGRESS' : 'STATE_DOES_NOT_ALLOW',
     context: { resourceId: row.id, state: row.state },

@@ -2,6 +2,9 @@
 import { launchProfileLifecycle } from './launch-profile-lifecycle.ts';
 import type { Lifecycle } from './lifecycle.ts';
 import { streamingImageLifecycle } from './streaming-image.ts';
+import { streamingSessionLifecycle } from './streaming-session.ts';
+import { streamingSessionBackupLifecycle } from './streaming-session-backup.ts';
+import { streamingSessionStreamLifecycle } from './streaming-session-stream.ts';
 import { studioLifecycle } from './studio.ts';
 import { studioComponentLifecycle } from './studio-component.ts';
 
@@ -10,6 +13,9 @@ export const lifecycles: readonly Lifecycle[] = [
   studioComponentLifecycle,
   streamingImageLifecycle,
   launchProfileLifecycle,
+  streamingSessionLifecycle,
+  streamingSessionStreamLifecycle,
+  streamingSessionBackupLifecycle,
 ];
 
 export function lifecycleOf(kind: string): Lifecycle {

@@ -24,6 +24,8 @@ const studio: Permission = { on: 'studio', id: 'studioId' };
 const studioComponent: Permission = { on: 'studio-component', id: 'studioComponentId' };
 const streamingImage: Permission = { on: 'streaming-image', id: 'streamingImageId' };
 const launchProfile: Permission = { on: 'launch-profile', id: 'launchProfileId' };
+const ofSessions = { given: { 'nimble:ownedby': 'ownedBy' }, knowsRequester: true } as const;
+const streamingSession: Permission = { on: 'streaming-session', id: 'sessionId', knowsRequester: true };
 const named: Permission = { on: 'named', id: 'resourceArn' };
 
 export const PERMISSIONS: Readonly<Record<OperationName, Permission>> = {
@@ -64,6 +66,26 @@ export const PERMISSIONS: Readonly<Record<OperationName, Permission>> = {
   ListLaunchProfileMembers: launchProfile,
   UpdateLaunchProfileMember: launchProfile,
   DeleteLaunchProfileMember: launchProfile,
+  CreateStreamingSession: {
+    on: 'launch-profile',
+    id: 'launchProfileId',
+    makes: 'streaming-session',
+    given: ofSessions.given,
+  },
+  GetStreamingSession: streamingSession,
+  ListStreamingSessions: {
+    ...studio,
+    ...ofSessions,
+    given: { ...ofSessions.given, 'nimble:createdby': 'createdBy' },
+  },
+  StartStreamingSession: streamingSession,
+  StopStreamingSession: streamingSession,
+  DeleteStreamingSession: streamingSession,
+  // Streams have no ARN: they are their session's.
+  CreateStreamingSessionStream: streamingSession,
+  GetStreamingSessionStream: streamingSession,
+  GetStreamingSessionBackup: { on: 'streaming-session-backup', id: 'backupId', knowsRequester: true },
+  ListStreamingSessionBackups: { ...studio, ...ofSessions },
 
   GetEula: { on: 'eula', id: 'eulaId' },
   ListEulas: { on: 'eula' },

@@ -76,7 +76,7 @@ function decode(text: string, path: string): string {
   }
 }
 
-/** List members repeat their key; any other key that stands twice is refused: which one would count? */
+/** Members that hold several values repeat their key; any other key that stands twice is refused: which would count? */
 function readQuery(members: Members, query: string, input: Input, violations: Violations): void {
   const values: Record<string, unknown> = {};
   for (const pair of query === '' ? [] : query.split('&')) {
@@ -89,6 +89,8 @@ function readQuery(members: Members, query: string, input: Input, violations: Vi
       const earlier = values[name] as string[] | undefined;
       if (earlier) earlier.push(value);
       else values[name] = [value];
+    } else if (Object.hasOwn(values, name) && member.shape.kind === 'string' && member.shape.joined) {
+      values[name] = `${values[name]},${value}`;
     } else if (Object.hasOwn(values, name)) {
       violations.add(`/${name}`, 'Member must be given once');
     } else {

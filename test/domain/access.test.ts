@@ -17,18 +17,23 @@ import { ACTIONS } from '../../src/domain/policy-terms.ts';
 import { ServiceError } from '../../src/errors.ts';
 import { createWorld, SETTINGS, type World } from '../support/domain.ts';
 import {
+  arnOfBackup,
   arnOfComponent,
   arnOfImage,
   arnOfProfile,
+  arnOfSession,
   arnOfStudio,
   IDENTITY_STORE_ID,
   putAmazonImage,
+  putBackup,
   putComponent,
   putElsewhere,
   putEula,
   putImage,
   putMember,
   putProfile,
+  putSession,
+  putStream,
   putUser,
 } from '../support/rows.ts';
 
@@ -99,6 +104,9 @@ async function rowsOf({ store }: World) {
     KIND.launchProfile,
     KIND.launchProfileMember,
     KIND.studioMember,
+    KIND.streamingSession,
+    KIND.streamingSessionStream,
+    KIND.eulaAcceptance,
   ];
   return Promise.all(kinds.map((kind) => store.list({ kind, limit: 100 })));
 }
@@ -111,23 +119,39 @@ interface Studio {
   readonly launchProfileId: string;
   /** A member of the profile and of the studio. */
   readonly principalId: string;
+  readonly sessionId: string;
+  readonly stoppedId: string;
+  readonly streamId: string;
+  readonly backupId: string;
 }
 
 async function furnish(world: World): Promise<Studio> {
   const studioId = await world.makeStudio();
   // Or there would be nothing to repair.
   await putElsewhere(world, studioId);
-  const launchProfileId = await putProfile(world, studioId);
+  const streamingImageId = await putImage(world, studioId);
+  const launchProfileId = await putProfile(world, studioId, {
+    streamConfiguration: {
+      clipboardMode: 'ENABLED',
+      ec2InstanceTypes: ['g4dn.xlarge'],
+      streamingImageIds: [streamingImageId],
+    },
+  });
   const principalId = await putUser(world, `user${launchProfileId.replaceAll(/[^a-z]/gi, '')}`);
   await putMember(world, studioId, principalId);
   await putMember(world, studioId, principalId, launchProfileId);
+  const sessionId = await putSession(world, studioId, { launchProfileId });
   return {
     studioId,
     studioComponentId: await putComponent(world, studioId),
-    streamingImageId: await putImage(world, studioId),
+    streamingImageId,
     eulaId: await putEula(world),
     launchProfileId,
     principalId,
+    sessionId,
+    stoppedId: await putSession(world, studioId, { launchProfileId, state: 'STOPPED' }),
+    streamId: await putStream(world, studioId, sessionId),
+    backupId: await putBackup(world, studioId, sessionId),
   };
 }
 
@@ -141,10 +165,8 @@ interface Sample {
 }
 
 /** A call of the operation about what stands in this studio. */
-function sampleOf(
-  name: string,
-  { studioId, studioComponentId, streamingImageId, eulaId, launchProfileId, principalId }: Studio,
-): Sample {
+function sampleOf(name: string, made: Studio): Sample {
+  const { studioId, studioComponentId, streamingImageId, eulaId, launchProfileId, principalId } = made;
   const roles = {
     adminRoleArn: 'a',
     userRoleArn: 'u',
@@ -157,6 +179,8 @@ function sampleOf(
   const studio = { arn: arnOfStudio(studioId), other: `${PLACE}:studio/stid-other`, inStudio: true };
   const component = { arn: arnOfComponent(studioComponentId), other: arnOfComponent('other'), inStudio: true };
   const image = { arn: arnOfImage(streamingImageId), other: arnOfImage('other'), inStudio: true };
+  const session = { arn: arnOfSession(made.sessionId), other: arnOfSession('other'), inStudio: true };
+  const ofSession = { studioId, sessionId: made.sessionId };
   const eula = { arn: `${PLACE}:eula/${eulaId}`, other: `${PLACE}:eula/other` };
   const inStudio = { studioId };
   const ofComponent = { ...inStudio, studioComponentId };
@@ -212,6 +236,30 @@ function sampleOf(
     GetStudioMember: { ...studio, input: { ...inStudio, principalId } },
     ListStudioMembers: { ...studio, input: inStudio },
     DeleteStudioMember: { ...studio, input: { ...inStudio, principalId } },
+    CreateStreamingSession: {
+      input: { ...inStudio, launchProfileId: made.launchProfileId },
+      arn: arnOfProfile(made.launchProfileId),
+      other: arnOfProfile('other'),
+      inStudio: true,
+    },
+    GetStreamingSession: { ...session, input: ofSession },
+    ListStreamingSessions: { ...studio, input: inStudio },
+    StartStreamingSession: {
+      ...session,
+      input: { ...inStudio, sessionId: made.stoppedId },
+      arn: arnOfSession(made.stoppedId),
+    },
+    StopStreamingSession: { ...session, input: ofSession },
+    DeleteStreamingSession: { ...session, input: ofSession },
+    CreateStreamingSessionStream: { ...session, input: ofSession },
+    GetStreamingSessionStream: { ...session, input: { ...ofSession, streamId: made.streamId } },
+    GetStreamingSessionBackup: {
+      input: { ...inStudio, backupId: made.backupId },
+      arn: arnOfBackup(made.backupId),
+      other: arnOfBackup('other'),
+      inStudio: true,
+    },
+    ListStreamingSessionBackups: { ...studio, input: inStudio },
     GetEula: { ...eula, input: { eulaId }, inStudio: false },
     ListEulas: { ...eula, input: {}, arn: `${PLACE}:eula/*`, inStudio: false },
     AcceptEulas: { ...eula, input: { ...inStudio, eulaIds: [eulaId] }, inStudio: true },

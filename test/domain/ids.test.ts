@@ -12,6 +12,7 @@ const FORMS: Record<keyof Ids, RegExp> = {
   identityStore: /^d-[0-9a-f]{10}$/,
   accessKey: /^AKIA[A-Z2-7]{16}$/,
   principal: /^AIDA[A-Z2-7]{16}$/,
+  ticket: /^[\w-]{43}$/,
   secretKey: /^[A-Za-z0-9+/]{40}$/,
 };
 

@@ -1,6 +1,7 @@
 /** The domain on a real database in memory, with a clock and ids that a test controls. */
 import { createHash } from 'node:crypto';
 import type { Clock } from '../../src/clock.ts';
+import type { Compute } from '../../src/compute/compute.ts';
 import type { OperationName } from '../../src/contract/index.ts';
 import { operations } from '../../src/contract/index.ts';
 import type { DomainSettings, Principal, Services } from '../../src/domain/context.ts';
@@ -15,10 +16,13 @@ import { openSqlite } from '../../src/store/sqlite.ts';
 import type { Store } from '../../src/store/store.ts';
 import { launchProfileJobs } from '../../src/worker/launch-profile.ts';
 import { streamingImageJobs } from '../../src/worker/streaming-image.ts';
+import { streamingSessionJobs } from '../../src/worker/streaming-session.ts';
+import { streamingSessionBackupJobs } from '../../src/worker/streaming-session-backup.ts';
+import { streamingSessionStreamJobs } from '../../src/worker/streaming-session-stream.ts';
 import { studioJobs } from '../../src/worker/studio.ts';
 import { studioComponentJobs } from '../../src/worker/studio-component.ts';
 import { createWorker } from '../../src/worker/worker.ts';
-import { SimulatedImages, SimulatedKeys } from './simulated.ts';
+import { SimulatedImages, SimulatedKeys, SimulatedWorkstations } from './simulated.ts';
 
 /** A clock that stands until it is moved. */
 export class ManualClock implements Clock {
@@ -64,6 +68,8 @@ export const SETTINGS: DomainSettings = {
   studioComponentsMax: 500,
   sharedFileSystemsMax: 10,
   launchProfilesMax: 50,
+  streamingSessionsMax: 500,
+  g5SessionsMax: 500,
 };
 
 export interface World {
@@ -71,6 +77,8 @@ export interface World {
   readonly clock: ManualClock;
   readonly keys: SimulatedKeys;
   readonly images: SimulatedImages;
+  readonly workstations: SimulatedWorkstations;
+  readonly compute: Compute;
   readonly services: Services;
   /** Calls an operation as the wire would, and parses the answer. `turns` are those of one process. */
   call<T = Record<string, never>>(name: OperationName, input: object, turns?: Turns): Promise<T>;
@@ -88,11 +96,15 @@ export function createWorld(options: { seed?: string; settings?: Partial<DomainS
   const keys = new SimulatedKeys();
   const images = new SimulatedImages();
   images.now = () => clock.now();
+  const workstations = new SimulatedWorkstations(clock);
+  const { compute } = workstations;
   const settings = { ...SETTINGS, ...options.settings };
+  const ids = createIds(seededRandom(options.seed ?? 'world'));
   const services: Services = {
     store,
     clock,
-    ids: createIds(seededRandom(options.seed ?? 'world')),
+    ids,
+    keys,
     settings,
     turns: new Turns(),
     wake: () => undefined,
@@ -103,6 +115,8 @@ export function createWorld(options: { seed?: string; settings?: Partial<DomainS
     clock,
     keys,
     images,
+    workstations,
+    compute,
     services,
     call: async <T>(name: OperationName, input: object, turns = services.turns) => {
       const operation = operations.find((candidate) => candidate.name === name)!;
@@ -122,6 +136,9 @@ export function createWorld(options: { seed?: string; settings?: Partial<DomainS
           ...studioComponentJobs({ store, keys }),
           ...streamingImageJobs({ store, images, keys, importsMax: 2 }),
           ...launchProfileJobs({ store, keys }),
+          ...streamingSessionJobs({ store, compute, clock, ids, settings, startsMax: 2 }),
+          ...streamingSessionBackupJobs({ store, compute, clock, ids, settings }),
+          ...streamingSessionStreamJobs({ store, compute, keys, clock, ids }),
         ],
       }),
     settle: async () => {

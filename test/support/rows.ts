@@ -1,6 +1,9 @@
 /** Rows put straight into the store, in any state: what a test needs to find there without going the whole way. */
 import type { LaunchProfile } from '../../src/contract/launch-profile.ts';
 import type { StreamingImage } from '../../src/contract/streaming-image.ts';
+import type { StreamingSession } from '../../src/contract/streaming-session.ts';
+import type { StreamingSessionBackup } from '../../src/contract/streaming-session-backup.ts';
+import type { StreamingSessionStream } from '../../src/contract/streaming-session-stream.ts';
 import type { StudioComponent } from '../../src/contract/studio-component.ts';
 import { newEula } from '../../src/domain/eula.ts';
 import { addToGroup, newGroup } from '../../src/domain/group.ts';
@@ -8,6 +11,8 @@ import { AMAZON, KIND, newRow } from '../../src/domain/kinds.ts';
 import { validated } from '../../src/domain/launch-profile-validation.ts';
 import { lifecycleOf } from '../../src/domain/lifecycles.ts';
 import { membershipId } from '../../src/domain/membership.ts';
+import type { StreamingSessionPrivate } from '../../src/domain/streaming-session.ts';
+import type { StreamingSessionStreamPrivate } from '../../src/domain/streaming-session-stream.ts';
 import { IDENTITY_STORE, newUser } from '../../src/domain/user.ts';
 import type { Row } from '../../src/store/store.ts';
 import { ADMINISTRATOR, SETTINGS, type World } from './domain.ts';
@@ -17,6 +22,8 @@ const arnPrefix = `arn:aws:nimble:${SETTINGS.region}:${SETTINGS.accountId}`;
 export const arnOfImage = (id: string) => `${arnPrefix}:streaming-image/${id}`;
 export const arnOfProfile = (id: string) => `${arnPrefix}:launch-profile/${id}`;
 export const arnOfComponent = (id: string) => `${arnPrefix}:studio-component/${id}`;
+export const arnOfSession = (id: string) => `${arnPrefix}:streaming-session/${id}`;
+export const arnOfBackup = (id: string) => `${arnPrefix}:streaming-session-backup/${id}`;
 /** The form that answers hold: without the region that the id begins with. */
 export const arnOfStudio = (id: string) => `${arnPrefix}:studio/${id.replace(/^.*:/, '')}`;
 
@@ -103,7 +110,7 @@ export async function putComponent(
 export async function putProfile(
   world: World,
   studioId: string,
-  { state = 'READY', ...members }: Partial<LaunchProfile> = {},
+  { state = 'READY', streamConfiguration, ...members }: Partial<LaunchProfile> = {},
   more: Partial<Row> = {},
 ): Promise<string> {
   const launchProfileId = world.services.ids.short();
@@ -122,10 +129,11 @@ export async function putProfile(
     statusMessage: `put there ${state}`,
     streamConfiguration: {
       clipboardMode: 'ENABLED',
-      ec2InstanceTypes: ['g4dn.xlarge'],
+      ec2InstanceTypes: ['g4dn.xlarge', 'g5.xlarge', 'g5.2xlarge'],
       maxSessionLengthInMinutes: 690,
       maxStoppedSessionLengthInMinutes: 0,
       streamingImageIds: ['AAAAAAAAAAAAAAAAAAAAAA'],
+      ...streamConfiguration,
     },
     studioComponentIds: ['AAAAAAAAAAAAAAAAAAAAAA'],
     tags: {},
@@ -268,6 +276,124 @@ export async function putAcceptance(world: World, studioId: string, eulaId: stri
     uniqueName: `${studioId}/${eulaId}`,
     createdAt: world.clock.now(),
     doc: JSON.stringify(doc),
+  });
+  return (await insert(world, row)).id;
+}
+
+/** A session in any state, at rest; it has no workstation. It may run for 690 minutes, and stay stopped for an hour. */
+export async function putSession(
+  world: World,
+  studioId: string,
+  { state = 'READY', ...members }: Partial<StreamingSession> = {},
+  more: Partial<Row> = {},
+): Promise<string> {
+  const sessionId = world.services.ids.short();
+  const doc: StreamingSession = {
+    arn: arnOfSession(sessionId),
+    createdAt: '2026-01-01T00:00:00Z',
+    createdBy: ADMINISTRATOR.principalId,
+    ec2InstanceType: 'g4dn.xlarge',
+    launchProfileId: 'absent',
+    ownedBy: ADMINISTRATOR.principalId,
+    sessionId,
+    state,
+    statusCode: lifecycleOf(KIND.streamingSession).states[state]!.statusCodes[0] as NonNullable<
+      StreamingSession['statusCode']
+    >,
+    statusMessage: `put there ${state}`,
+    streamingImageId: 'absent',
+    tags: {},
+    updatedAt: '2026-01-01T00:00:00Z',
+    updatedBy: ADMINISTRATOR.principalId,
+    ...members,
+  };
+  const secret: StreamingSessionPrivate = { limits: { readyMinutes: 690, stoppedMinutes: 60 } };
+  const row = newRow({
+    kind: KIND.streamingSession,
+    id: sessionId,
+    studioId,
+    parentId: doc.launchProfileId!,
+    ownerId: doc.ownedBy!,
+    state,
+    createdAt: world.clock.now(),
+    doc: JSON.stringify(doc),
+    private: JSON.stringify(secret),
+    ...more,
+  });
+  return (await insert(world, row)).id;
+}
+
+/** A backup in any state, at rest; nothing is backed up. */
+export async function putBackup(
+  world: World,
+  studioId: string,
+  sessionId: string,
+  { state = 'READY', ...members }: Partial<StreamingSessionBackup> = {},
+  more: Partial<Row> = {},
+): Promise<string> {
+  const backupId = world.services.ids.short();
+  const doc: StreamingSessionBackup = {
+    arn: arnOfBackup(backupId),
+    backupId,
+    createdAt: '2026-01-01T00:00:00Z',
+    launchProfileId: 'absent',
+    ownedBy: ADMINISTRATOR.principalId,
+    sessionId,
+    state,
+    statusCode: lifecycleOf(KIND.streamingSessionBackup).states[state]!.statusCodes[0] as NonNullable<
+      StreamingSessionBackup['statusCode']
+    >,
+    statusMessage: `put there ${state}`,
+    tags: {},
+    ...members,
+  };
+  const row = newRow({
+    kind: KIND.streamingSessionBackup,
+    id: backupId,
+    studioId,
+    parentId: sessionId,
+    ownerId: doc.ownedBy!,
+    state,
+    createdAt: world.clock.now(),
+    doc: JSON.stringify(doc),
+    ...more,
+  });
+  return (await insert(world, row)).id;
+}
+
+/** A stream in any state, at rest, without an address. */
+export async function putStream(
+  world: World,
+  studioId: string,
+  sessionId: string,
+  { state = 'READY', ...members }: Partial<StreamingSessionStream> = {},
+  more: Partial<Row> = {},
+): Promise<string> {
+  const streamId = world.services.ids.short();
+  const doc: StreamingSessionStream = {
+    createdAt: '2026-01-01T00:00:00Z',
+    createdBy: ADMINISTRATOR.principalId,
+    expiresAt: '2026-01-01T00:02:00Z',
+    ownedBy: ADMINISTRATOR.principalId,
+    state,
+    statusCode: lifecycleOf(KIND.streamingSessionStream).states[state]!.statusCodes[0] as NonNullable<
+      StreamingSessionStream['statusCode']
+    >,
+    streamId,
+    ...members,
+  };
+  const secret: StreamingSessionStreamPrivate = { expiresAt: world.clock.now() + 120_000 };
+  const row = newRow({
+    kind: KIND.streamingSessionStream,
+    id: streamId,
+    studioId,
+    parentId: sessionId,
+    ownerId: doc.ownedBy!,
+    state,
+    createdAt: world.clock.now(),
+    doc: JSON.stringify(doc),
+    private: JSON.stringify(secret),
+    ...more,
   });
   return (await insert(world, row)).id;
 }

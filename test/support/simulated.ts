@@ -3,7 +3,10 @@
  * suite as the real ones, and drive the worker's tests and the simulation.
  */
 import { createHash } from 'node:crypto';
+import type { Clock } from '../../src/clock.ts';
+import type { Compute } from '../../src/compute/compute.ts';
 import type { Records } from '../../src/compute/records.ts';
+import { type Boot, createSimulatedCompute, type SimulatedWorkstation } from '../../src/compute/simulated.ts';
 import { ImageFailure, type Images, type ImportRequest, type StoredImage } from '../../src/images/images.ts';
 import { type KeyDescription, type Keys, KeyUnavailable } from '../../src/keys/keys.ts';
 
@@ -124,5 +127,20 @@ export class MemoryRecords<T> implements Records<T> {
 
   async ids(): Promise<string[]> {
     return [...this.#records.keys()];
+  }
+}
+
+/** The product's own simulated workstations, in memory, whose starts end when a test says so. */
+export class SimulatedWorkstations {
+  readonly records = new MemoryRecords<SimulatedWorkstation>();
+  readonly compute: Compute;
+  fault: Fault = () => undefined;
+  boot: Boot = async ({ onProgress }) => onProgress(50);
+
+  constructor(clock: Clock) {
+    const { records } = this;
+    const boot: Boot = (start) => this.boot(start);
+    const fault: Fault = (effect, id) => this.fault(effect, id);
+    this.compute = createSimulatedCompute({ records, clock, boot, fault });
   }
 }
