@@ -4,15 +4,19 @@ import { backupCommands } from './backup.ts';
 import type { Command } from './command.ts';
 import { databaseCommands } from './database.ts';
 import { eulaCommands } from './eula.ts';
+import { groupCommands } from './group.ts';
 import { keyCommands } from './key.ts';
 import { machineImageCommands } from './machine-image.ts';
 import { policyCommands } from './policy.ts';
 import { serveCommands } from './serve.ts';
+import { userCommands } from './user.ts';
 
 export const commands: readonly Command[] = [
   ...serveCommands,
   ...machineImageCommands,
   ...eulaCommands,
+  ...userCommands,
+  ...groupCommands,
   ...accessKeyCommands,
   ...policyCommands,
   ...keyCommands,

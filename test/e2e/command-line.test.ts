@@ -36,6 +36,15 @@ interface MachineImage {
   readonly streamingImageId?: string;
 }
 
+/** A user or a group. */
+interface Person {
+  readonly principalId: string;
+  readonly identityStoreId: string;
+  readonly userName?: string;
+  readonly state?: string;
+  readonly users?: readonly string[];
+}
+
 const BACKLOT_IMPORT = [BACKLOT, 'machine-image', 'import', '--platform', 'LINUX'];
 
 /** Asserts that a command could not do what it was asked: one sentence, and the exit code. @returns the sentence. */
@@ -397,6 +406,67 @@ describe('backlot beside a running server', { concurrency: true }, () => {
     assert.equal((await settledImage(client, studioId, streamingImageId)).state, 'READY', 'the copy stays');
     const next = await settledImage(client, studioId, await createImage(client, studioId, ec2ImageId));
     assert.equal(next.statusCode, 'ACCESS_DENIED');
+  });
+
+  it('makes users, lists them, and disables and enables them, by name and by id', async () => {
+    const make = ['user', 'create', '--name', 'ann', '--display-name', 'Ann\u001b[2J', '--email', 'ann@example.org'];
+    const refusal = sentenceOf(await installation.backlot(make));
+    assert.match(refusal, /display name/);
+    const ann = await installation.json<Person>(make.map((word) => word.replace('\u001b[2J', ' Lee')));
+    assert.deepEqual(Object.keys(ann), ['principalId', 'identityStoreId', 'userName']);
+    assert.match(ann.identityStoreId, /^d-[0-9a-f]{10}$/);
+    assert.ok(ann.principalId.startsWith(`${ann.identityStoreId.slice(2)}-`));
+    const ben = await installation.json<Person>(['user', 'create', '--name', 'ben']);
+    assert.equal(ben.identityStoreId, ann.identityStoreId);
+    for (const [words, says] of [
+      [['user', 'create', '--name', 'ANN'], /There is a user ANN already/],
+      [['user', 'create', '--name', 'a b'], /letters, digits/],
+      [['user', 'create', '--name', 'c', '--email', 'c'], /name@example\.org/],
+      [['user', 'disable', 'nobody'], /There is no user nobody/],
+      [['user', 'enable', ann.principalId.replace(/.$/, 'x')], /There is no user/],
+    ] as const) {
+      assert.match(sentenceOf(await installation.backlot(words)), says);
+    }
+    const stateOf = async (userName: string) =>
+      (await installation.json<Person[]>(['user', 'list'])).find((user) => user.userName === userName)!.state;
+    assert.equal(await stateOf('ann'), 'ENABLED');
+    assert.equal((await installation.json<Person>(['user', 'disable', 'ann'])).state, 'DISABLED');
+    assert.deepEqual([await stateOf('ann'), await stateOf('ben')], ['DISABLED', 'ENABLED']);
+    await installation.json(['user', 'disable', 'ann']);
+    await installation.json(['user', 'enable', ann.principalId]);
+    assert.equal(await stateOf('ann'), 'ENABLED');
+  });
+
+  it('makes groups, and puts users in and takes them out', async () => {
+    const user = await installation.json<Person>(['user', 'create', '--name', 'grouped']);
+    const group = await installation.json<Person>(['group', 'create', '--name', 'Lighting team']);
+    assert.deepEqual(Object.keys(group), ['principalId', 'identityStoreId', 'groupName']);
+    const added = { group: group.principalId, added: user.principalId };
+    assert.deepEqual(await installation.json(['group', 'add', 'lighting team', 'grouped']), added);
+    assert.deepEqual(await installation.json(['group', 'add', group.principalId, user.principalId]), added);
+    const listed = async () =>
+      (await installation.json<Person[]>(['group', 'list'])).find(
+        ({ principalId }) => principalId === group.principalId,
+      );
+    assert.deepEqual((await listed())!.users, ['grouped']);
+
+    const removed = { group: group.principalId, removed: user.principalId };
+    assert.deepEqual(await installation.json(['group', 'remove', 'Lighting team', 'grouped']), removed);
+    assert.deepEqual((await listed())!.users, []);
+    for (const [words, says] of [
+      [['group', 'create', '--name', 'LIGHTING TEAM'], /There is a group LIGHTING TEAM already/],
+      [['group', 'create', '--name', ' '], /The name of a group/],
+      [['group', 'remove', 'Lighting team', 'grouped'], /grouped is not in the group/],
+      [['group', 'add', 'nothere', 'grouped'], /There is no group nothere/],
+      [['group', 'add', 'Lighting team', 'nobody'], /There is no user nobody/],
+      [['group', 'delete', 'grouped'], /There is no group grouped/],
+    ] as const) {
+      assert.match(sentenceOf(await installation.backlot(words)), says);
+    }
+    await installation.json(['group', 'add', 'Lighting team', 'grouped']);
+    assert.deepEqual(await installation.json(['group', 'delete', 'Lighting team']), { deleted: group.principalId });
+    assert.equal(await listed(), undefined);
+    assert.match(sentenceOf(await installation.backlot(['group', 'delete', 'Lighting team'])), /There is no group/);
   });
 
   it('makes an access key that works at once, and deletes it at once', async () => {

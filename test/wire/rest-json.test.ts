@@ -96,7 +96,7 @@ describe('labels', () => {
     const withLabels = (operations as readonly Operation[]).filter(({ uri }) => uri.includes('{'));
     const property = fc.property(
       fc.constantFrom(...withLabels),
-      fc.tuple(text, text),
+      fc.tuple(text, text, text),
       ({ name, method, uri }, texts) => {
         const values = [...texts];
         const path = API_PREFIX + uri.replaceAll(/\{\w+\}/g, () => encodeURIComponent(values.shift()!));

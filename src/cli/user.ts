@@ -1,0 +1,78 @@
+/** `backlot user`: the people that can be members of studios and launch profiles. */
+import { KIND } from '../domain/kinds.ts';
+import { findNamed, newUser, type User, withEnabled } from '../domain/user.ts';
+import { ensureIdentityStore } from '../installation.ts';
+import type { Parts } from '../service.ts';
+import { GuardFailed, type Row, type Store } from '../store/store.ts';
+import { type Arguments, type Command, CommandFailed } from './command.ts';
+import { listDocuments } from './list-documents.ts';
+import { undisturbed } from './undisturbed.ts';
+import { withParts } from './with-parts.ts';
+
+export const userCommands: readonly Command[] = [
+  {
+    name: 'user create',
+    summary: 'Makes a user, whose principalId can be a member of studios and launch profiles.',
+    positionals: [],
+    options: {
+      name: { value: 'NAME', meaning: 'Name to sign in with, of which there is one', required: true },
+      email: { value: 'ADDRESS', meaning: 'E-mail address' },
+      'display-name': { value: 'NAME', meaning: 'Name as others see it' },
+    },
+    run: (given, config) => withParts(config, (parts) => createUser(given, parts)),
+  },
+  {
+    name: 'user list',
+    summary: 'Lists users.',
+    positionals: [],
+    options: {},
+    run: (_given, config) => withParts(config, ({ store }) => listDocuments<User>(store, KIND.user)),
+  },
+  {
+    name: 'user disable',
+    summary: 'No longer lets a user use anything. What the user is a member of stays as it is.',
+    positionals: ['NAME|ID'],
+    options: {},
+    run: (given, config) => withParts(config, ({ store }) => setEnabled(given.positionals[0]!, false, store)),
+  },
+  {
+    name: 'user enable',
+    summary: 'Lets a user who was disabled use everything again.',
+    positionals: ['NAME|ID'],
+    options: {},
+    run: (given, config) => withParts(config, ({ store }) => setEnabled(given.positionals[0]!, true, store)),
+  },
+];
+
+async function createUser(given: Arguments, parts: Parts): Promise<object> {
+  const [userName, displayName, email] = [given.option('name')!, given.option('display-name'), given.option('email')];
+  const user = {
+    userName,
+    ...(displayName !== undefined && { displayName }),
+    ...(email !== undefined && { email }),
+  };
+  const row = newUser(user, await ensureIdentityStore(parts), parts);
+  try {
+    await parts.store.write([{ op: 'insert', row }]);
+  } catch (error) {
+    if (error instanceof GuardFailed) throw new CommandFailed(`There is a user ${userName} already.`);
+    throw error;
+  }
+  const { principalId, identityStoreId } = JSON.parse(row.doc) as User;
+  return { principalId, identityStoreId, userName };
+}
+
+function setEnabled(nameOrId: string, enabled: boolean, store: Store): Promise<User> {
+  return undisturbed(async () => {
+    const row = withEnabled(await requireUser(nameOrId, store), enabled);
+    await store.write([{ op: 'update', row }]);
+    return JSON.parse(row.doc) as User;
+  });
+}
+
+/** @throws CommandFailed */
+export async function requireUser(nameOrId: string, store: Store): Promise<Row> {
+  const row = await findNamed(store, KIND.user, nameOrId);
+  if (!row) throw new CommandFailed(`There is no user ${nameOrId}.`);
+  return row;
+}
