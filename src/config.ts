@@ -29,6 +29,10 @@ export interface Settings {
   readonly streamingSessionsMax: number;
   readonly g5SessionsMax: number;
   readonly launchProfilesMax: number;
+  readonly throttle: boolean;
+  readonly throttleReadsPerSecond: number;
+  readonly throttleWritesPerSecond: number;
+  readonly auditMs: number;
   readonly bodyBytesMax: number;
   readonly headerBytesMax: number;
   readonly requestMs: number;
@@ -252,6 +256,34 @@ export const SETTINGS: { readonly [K in keyof Settings]: Setting<Settings[K]> } 
     default: '50',
     meaning: 'Launch profiles that a studio may have',
     parse: whole(0, 10_000),
+  },
+  throttle: {
+    env: 'BACKLOT_THROTTLE',
+    flag: 'throttle',
+    default: 'on',
+    meaning: 'Whether an access key that calls too fast is told to wait, with ThrottlingException; on or off',
+    parse: (text) => (text === 'on' || text === 'off' ? { value: text === 'on' } : { must: 'be on or off' }),
+  },
+  throttleReadsPerSecond: {
+    env: 'BACKLOT_THROTTLE_READS_PER_SECOND',
+    flag: 'throttle-reads-per-second',
+    default: '1000',
+    meaning: "Reads that each access key may make in a second; five seconds' worth may come at once",
+    parse: whole(1, 1_000_000),
+  },
+  throttleWritesPerSecond: {
+    env: 'BACKLOT_THROTTLE_WRITES_PER_SECOND',
+    flag: 'throttle-writes-per-second',
+    default: '200',
+    meaning: "Changes that each access key may make in a second; five seconds' worth may come at once",
+    parse: whole(1, 1_000_000),
+  },
+  auditMs: {
+    env: 'BACKLOT_AUDIT_DAYS',
+    flag: 'audit-days',
+    default: '90',
+    meaning: 'Days that the lines of backlot audit are kept',
+    parse: amount(0, 36_500, 24 * HOUR_MS),
   },
   bodyBytesMax: {
     env: 'BACKLOT_BODY_BYTES_MAX',

@@ -36,6 +36,8 @@ export interface ErrorDetails {
   readonly code?: string;
   /** Facts about the refusal, for example `resourceId` of a 404. */
   readonly context?: Readonly<Record<string, string>>;
+  /** When it is worth trying again; whole seconds. */
+  readonly retryAfterSeconds?: number;
   /** For the log only. */
   readonly inward?: string;
   readonly cause?: unknown;
@@ -46,6 +48,7 @@ export class ServiceError extends Error {
   readonly status: number;
   readonly code: string | undefined;
   readonly context: Readonly<Record<string, string>> | undefined;
+  readonly retryAfterSeconds: number | undefined;
   readonly inward: string | undefined;
 
   constructor(name: ErrorName, message: string, details: ErrorDetails = {}) {
@@ -54,12 +57,13 @@ export class ServiceError extends Error {
     this.status = ERROR_STATUS[name];
     this.code = details.code;
     this.context = details.context;
+    this.retryAfterSeconds = details.retryAfterSeconds;
     this.inward = details.inward;
   }
 }
 
 /** What a caller may see of an error. */
-export type OutwardError = Pick<ServiceError, 'name' | 'status' | 'message' | 'code' | 'context'>;
+export type OutwardError = Pick<ServiceError, 'name' | 'status' | 'message' | 'code' | 'context' | 'retryAfterSeconds'>;
 
 /** A 404. The API documents `context.resourceId` as the id that was not found. */
 export function resourceNotFound(what: string, resourceId: string): ServiceError {

@@ -8,6 +8,7 @@ import type { Clock } from './clock.ts';
 import { type Config, SETTINGS } from './config.ts';
 import { type DataDirectory, StartError } from './data-directory.ts';
 import { newAccessKey } from './domain/access-key.ts';
+import { commandLine } from './domain/audit.ts';
 import type { Services } from './domain/context.ts';
 import { KIND, newRow } from './domain/kinds.ts';
 import { IDENTITY_STORE, identityStoreOf } from './domain/user.ts';
@@ -126,6 +127,7 @@ export async function makeFirstAccessKey(parts: FirstAccessKeyParts): Promise<vo
     await store.write([
       { op: 'insert', row },
       { op: 'insert', row: markRow(FIRST_ACCESS_KEY, clock) },
+      commandLine('first start', row.id, parts),
     ]);
   } catch (error) {
     if (!(error instanceof GuardFailed)) throw error;

@@ -1,11 +1,16 @@
 /** What `GET /metrics` shows, in the Prometheus text format. Labels are operation names, states and counts: never ids. */
 import { Counter, Gauge, type Metric, Registry } from 'prom-client';
+import type { AccessLevel } from './contract/operation.ts';
 import { lifecycles } from './domain/lifecycles.ts';
+import { ServiceError } from './errors.ts';
 import type { Store } from './store/store.ts';
 
 export interface Metrics {
   readonly answered: (operation: string, status: number, seconds: number) => void;
   readonly moved: (kind: string, state: string) => void;
+  /** A call that ended in an error; by nobody where it never became known who called. */
+  readonly refused: (error: unknown, access: AccessLevel, isKnown: boolean) => void;
+  readonly auditOmitted: (lines: number) => void;
   readonly render: () => Promise<{ contentType: string; body: string }>;
 }
 
@@ -56,7 +61,45 @@ export function createMetrics(store: Store, now: () => number, imageBytes: () =>
   return {
     answered: requests.answered,
     moved: (kind, state) => transitions.inc({ kind, state }),
+    ...createRefusalCounts(registers),
     render: async () => ({ contentType: registers[0]!.contentType, body: await registers[0]!.metrics() }),
+  };
+}
+
+/** Labels are names of errors, codes and classes, of which the code has a fixed number each. */
+function createRefusalCounts(registers: Registry[]): Pick<Metrics, 'refused' | 'auditOmitted'> {
+  const throttled = new Counter({
+    name: 'backlot_throttled_requests_total',
+    help: 'Calls that were told to wait, by class (read or write) and code',
+    labelNames: ['class', 'code'],
+    registers,
+  });
+  const quotas = new Counter({
+    name: 'backlot_quota_refusals_total',
+    help: 'Calls that a quota had no room for, by code of the quota',
+    labelNames: ['code'],
+    registers,
+  });
+  const strangers = new Counter({
+    name: 'backlot_unauthenticated_requests_total',
+    help: 'Calls of operations by nobody who is known, by error',
+    labelNames: ['error'],
+    registers,
+  });
+  const omitted = new Counter({
+    name: 'backlot_audit_omitted_total',
+    help: 'Lines of the audit that were left out, because there were too many or the database did not take them',
+    registers,
+  });
+  return {
+    refused: (error, access, isKnown) => {
+      if (!(error instanceof ServiceError)) return;
+      const { name, status, code = '' } = error;
+      if (!isKnown && status === 403) strangers.inc({ error: name });
+      if (name === 'ServiceQuotaExceededException') quotas.inc({ code });
+      if (name === 'ThrottlingException') throttled.inc({ class: access === 'Read' ? 'read' : 'write', code });
+    },
+    auditOmitted: (lines) => omitted.inc(lines),
   };
 }
 

@@ -16,11 +16,13 @@ import { type Config, SETTINGS } from './config.ts';
 import { type OperationName, operations } from './contract/index.ts';
 import { createCredentialFinder } from './credential-finder.ts';
 import { type DataDirectory, lockDataDirectory, openDataDirectory, reasonOf, StartError } from './data-directory.ts';
+import { createAuditTrail } from './domain/audit.ts';
 import type { DomainSettings, Handler, Principal, Services } from './domain/context.ts';
 import { createGrants } from './domain/grant.ts';
 import { handlers } from './domain/index.ts';
 import { KIND } from './domain/kinds.ts';
 import { perform } from './domain/perform.ts';
+import { createThrottle, type Throttle } from './domain/throttle.ts';
 import { Turns } from './domain/turns.ts';
 import { createIds, type Ids } from './ids.ts';
 import { type ImageDirectory, openImageDirectory } from './images/directory.ts';
@@ -54,7 +56,7 @@ export interface Overrides {
 }
 
 /** What a command needs to work beside a running server. */
-export interface Parts extends Omit<Services, 'wake' | 'turns'> {
+export interface Parts extends Omit<Services, 'wake' | 'turns' | 'audit'> {
   readonly config: Config;
   readonly directory: DataDirectory;
   readonly store: Store;
@@ -195,7 +197,8 @@ function assemble(
     moved: metrics.moved,
     ...(overrides.pollMs !== undefined && { pollMs: overrides.pollMs }),
   });
-  const upkeep = createUpkeep({ store, images, keys, clock, log });
+  const audit = createAuditTrail({ ...parts, omitted: metrics.auditOmitted });
+  const upkeep = createUpkeep({ store, images, keys, clock, log, audit, auditMs: config.auditMs });
   const router = createRouter<Handler<OperationName>>(operations, handlers as Record<string, Handler<OperationName>>);
   const authenticate = createAuthenticator({
     region: config.region,
@@ -205,18 +208,24 @@ function assemble(
     findCredential: createCredentialFinder(store, keys),
     ...(config.publicUrl && { publicHost: new URL(config.publicUrl).host }),
   });
-  const services: Services = { ...parts, turns: new Turns(), wake: worker.wake };
   const withPolicies = createGrants(store);
+  const services: Services = { ...parts, turns: new Turns(), audit, wake: worker.wake };
+  const throttle = throttleOf(config);
   let ready = false;
   let wakes: Wakes | undefined;
   const server = createApiServer<Handler<OperationName>, Principal>(
     {
       match: router.match,
       authenticate: (request) => authenticate(request) as Promise<Credential & Principal>,
+      admit: ({ principalId }, { access }) => throttle(principalId, access),
       perform: (operation, handler, input, signer, origin) => {
         const principal = withPolicies(signer);
         if (!(principal instanceof Promise)) return perform(operation, handler, input, principal, services, origin);
         return principal.then((found) => perform(operation, handler, input, found, services, origin));
+      },
+      refused: ({ principal, ...call }, error) => {
+        metrics.refused(error, call.operation.access, principal !== undefined);
+        if (principal) audit.refused({ ...call, principal }, error);
       },
     },
     new Map([
@@ -255,7 +264,7 @@ function assemble(
       const closed = server.listening ? new Promise((resolve) => server.close(resolve)) : undefined;
       server.closeIdleConnections();
       const impatience = setTimeout(() => server.closeAllConnections(), graceMs);
-      const ended = Promise.all([closed, worker.stop(), upkeep.stop(), wakes?.close()]);
+      const ended = Promise.all([closed, worker.stop(), upkeep.stop(), wakes?.close()]).then(audit.flush);
       // What hangs longer (a disk that does not sync) is left to the next start, as after a crash.
       const patience = new AbortController();
       const late = delay(graceMs + LAST_ANSWERS_MS, 'late', { signal: patience.signal }).catch(() => undefined);
@@ -286,6 +295,12 @@ function renewCertificate(server: Server | TlsServer, { config, clock, log }: Pa
   } catch (error) {
     log.error({ reason: reasonOf(error) }, 'the TLS certificate could not be renewed; the one before stays in use');
   }
+}
+
+function throttleOf(config: Config): Throttle {
+  if (!config.throttle) return () => undefined;
+  const { throttleReadsPerSecond: readsPerSecond, throttleWritesPerSecond: writesPerSecond } = config;
+  return createThrottle({ readsPerSecond, writesPerSecond }, () => performance.now());
 }
 
 function listening(server: Server | TlsServer, { host, port }: Config): Promise<void> {

@@ -1,5 +1,6 @@
 /** `backlot access-key`: what requests are signed with, and whose it is. */
 import { type AccessKey, newAccessKey } from '../domain/access-key.ts';
+import { commandLine } from '../domain/audit.ts';
 import { attachPolicies, type Grant, getGrant, type Holder, heldPolicy, readGrant } from '../domain/grant.ts';
 import { KIND } from '../domain/kinds.ts';
 import { type PolicySource, sourceOf, storePolicy } from '../domain/stored-policy.ts';
@@ -42,11 +43,15 @@ export const accessKeyCommands: readonly Command[] = [
     positionals: ['ACCESS_KEY_ID'],
     options: {},
     run: (given, config) =>
-      withParts(config, async ({ store }) => {
+      withParts(config, async (parts) => {
+        const { store } = parts;
         const [accessKeyId] = given.positionals as [string];
         const row = await store.get(KIND.accessKey, accessKeyId);
         if (!row) throw new CommandFailed(`There is no access key ${accessKeyId}.`);
-        await store.write([{ op: 'delete', kind: row.kind, id: row.id, version: row.version }]);
+        await store.write([
+          { op: 'delete', kind: row.kind, id: row.id, version: row.version },
+          commandLine('access-key delete', row.id, parts),
+        ]);
         return { deleted: accessKeyId };
       }),
   },
@@ -64,7 +69,7 @@ async function createAccessKey(given: Arguments, parts: Parts): Promise<object> 
   await writeDecided(parts.store, async () => {
     const holder = await holderOf(given, parts);
     made = newAccessKey(given.option('name') ?? '', parts.keys, parts, holder);
-    const writes: Write[] = [{ op: 'insert', row: made.row }];
+    const writes: Write[] = [{ op: 'insert', row: made.row }, commandLine('access-key create', made.row.id, parts)];
     return holder ? [...writes, ...(await grantWrites(holder, sources, parts))] : writes;
   });
   const { accessKeyId, ...rest } = JSON.parse(made.row.doc) as AccessKey;

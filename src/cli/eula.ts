@@ -1,5 +1,6 @@
 /** `backlot eula`: licences that an image may ask a studio to accept. */
 import type { Eula } from '../contract/eula.ts';
+import { commandLine } from '../domain/audit.ts';
 import { newEula } from '../domain/eula.ts';
 import { KIND } from '../domain/kinds.ts';
 import { type Command, CommandFailed } from './command.ts';
@@ -26,7 +27,7 @@ export const eulaCommands: readonly Command[] = [
       if (!isWebAddress(content)) throw new CommandFailed('--url must be an http:// or https:// address.');
       return withParts(config, async (parts) => {
         const row = newEula({ name, content }, parts);
-        await parts.store.write([{ op: 'insert', row }]);
+        await parts.store.write([{ op: 'insert', row }, commandLine('eula create', row.id, parts)]);
         return JSON.parse(row.doc) as Eula;
       });
     },

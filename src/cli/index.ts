@@ -1,5 +1,6 @@
 /** Every command of the command line, in the order of the help. */
 import { accessKeyCommands } from './access-key.ts';
+import { auditCommands } from './audit.ts';
 import { backupCommands } from './backup.ts';
 import type { Command } from './command.ts';
 import { databaseCommands } from './database.ts';
@@ -22,4 +23,5 @@ export const commands: readonly Command[] = [
   ...keyCommands,
   ...backupCommands,
   ...databaseCommands,
+  ...auditCommands,
 ];

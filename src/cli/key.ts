@@ -1,5 +1,6 @@
 /** `backlot key`: customer keys, the CUSTOMER_MANAGED_KEY of a studio. */
 import type { Studio } from '../contract/studio.ts';
+import { commandLine } from '../domain/audit.ts';
 import { KIND } from '../domain/kinds.ts';
 import { keepPlace } from '../installation.ts';
 import { type Command, CommandFailed } from './command.ts';
@@ -15,7 +16,9 @@ export const keyCommands: readonly Command[] = [
     run: (_given, config) =>
       withParts(config, async (parts) => {
         await keepPlace(parts);
-        return parts.keys.createKey();
+        const made = await parts.keys.createKey();
+        await parts.store.write([commandLine('key create', made.keyArn, parts)]);
+        return made;
       }),
   },
   {
@@ -31,7 +34,8 @@ export const keyCommands: readonly Command[] = [
     positionals: ['KEY_ARN'],
     options: { yes: { meaning: 'Delete it even though a studio uses it' } },
     run: (given, config) =>
-      withParts(config, async ({ keys, store }) => {
+      withParts(config, async (parts) => {
+        const { keys, store } = parts;
         const [keyArn] = given.positionals as [string];
         const noSuchKey = new CommandFailed(`There is no key ${keyArn}.`);
         if (!(await keys.describe(keyArn))) throw noSuchKey;
@@ -44,6 +48,7 @@ export const keyCommands: readonly Command[] = [
           );
         }
         if (!(await keys.deleteKey(keyArn))) throw noSuchKey;
+        await store.write([commandLine('key delete', keyArn, parts)]);
         return { deleted: keyArn };
       }),
   },

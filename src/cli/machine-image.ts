@@ -3,6 +3,7 @@ import { basename, resolve } from 'node:path';
 import { wireTime } from '../clock.ts';
 import type { StreamingImage } from '../contract/streaming-image.ts';
 import { reasonOf } from '../data-directory.ts';
+import { commandLine } from '../domain/audit.ts';
 import { KIND, newRow, PRESENT } from '../domain/kinds.ts';
 import { DELETING, IMPORTING, type MachineImage, PLATFORMS, type Platform } from '../domain/machine-image.ts';
 import { applyToStreamingImage } from '../domain/streaming-image.ts';
@@ -117,7 +118,7 @@ async function copyIn(
     state: IMPORTING,
     doc: JSON.stringify({ ...begun, state: IMPORTING }),
   });
-  await store.write([{ op: 'insert', row }]);
+  await store.write([{ op: 'insert', row }, commandLine('machine-image import', row.id, { ids, clock })]);
   const bar = progressBar('Importing', { out: process.stdout, err: process.stderr });
   const copy = async (): Promise<MachineImage> => {
     const disk = await images
@@ -155,6 +156,7 @@ async function deleteMachineImage(ec2ImageId: string, parts: Parts): Promise<obj
   await store.write([
     ...provided.map((image) => ({ op: 'update', row: deleted(image) }) as const),
     { op: 'update', row: { ...row, version: row.version + 1, state: DELETING, doc } },
+    commandLine('machine-image delete', row.id, parts),
   ]);
   await removeDisk(ec2ImageId, parts);
   return { deleted: ec2ImageId, streamingImageIds: provided.map(({ id }) => id) };

@@ -118,5 +118,10 @@ function tagOf(tags: Tags, lowerCaseName: string): Values {
  */
 function addressOf({ remoteAddress }: Origin): Values {
   if (remoteAddress === undefined) return UNKNOWN;
-  return [remoteAddress.replace(/^::ffff:(?=\d+\.)/i, '').replace(/%.*$/, '')];
+  return [plainAddress(remoteAddress)];
+}
+
+/** Of a socket's remote address: IPv4 as such, and without the interface that it came over. */
+export function plainAddress(remoteAddress: string): string {
+  return remoteAddress.replace(/^::ffff:(?=\d+\.)/i, '').replace(/%.*$/, '');
 }

@@ -5,6 +5,7 @@ import type { Input, OperationName } from '../contract/index.ts';
 import type { Ids } from '../ids.ts';
 import type { Keys } from '../keys/keys.ts';
 import type { Store, Write } from '../store/store.ts';
+import type { AuditTrail } from './audit.ts';
 import type { Policies } from './policy.ts';
 import type { Turns } from './turns.ts';
 
@@ -32,6 +33,7 @@ export interface Services {
   readonly keys: Pick<Keys, 'open'>;
   readonly settings: DomainSettings;
   readonly turns: Turns;
+  readonly audit: AuditTrail;
   /** Tells the worker that a row is due. It carries no data, and losing it costs a poll interval and nothing else. */
   readonly wake: () => void;
 }
@@ -48,9 +50,10 @@ export interface Principal {
   readonly policies?: readonly Policies[];
 }
 
-/** Where a request came from. */
+/** Where a request came from, and what its answer calls it. */
 export interface Origin {
   readonly remoteAddress?: string | undefined;
+  readonly requestId?: string;
 }
 
 /** Body of an answer: JSON, as text or as UTF-8 bytes. */

@@ -1,14 +1,15 @@
 /**
  * Carries out one operation: permission, client token, handler, guarded write, in the order in which the API checks.
  *
- * A handler reads and decides; this file alone writes what it decided, together with the token, and nobody is answered
- * before that is durable. When another change got in between, the handler decides again on what now stands.
+ * A handler reads and decides; this file alone writes what it decided, together with the token and the line of the audit,
+ * and nobody is answered before that is durable. When another change got in between, the handler decides again on what now stands.
  */
 import type { OperationName } from '../contract/index.ts';
 import type { Operation } from '../contract/operation.ts';
 import { resourceNotFound, ServiceError } from '../errors.ts';
 import { GuardFailed, type Write } from '../store/store.ts';
 import { authorize } from './access.ts';
+import { type AuditedCall, doneLine } from './audit.ts';
 import type { Answer, Handler, Origin, Principal, Services } from './context.ts';
 import { type CallDigest, digestCall, requireSameInput } from './idempotency.ts';
 import { lifecycleOf } from './lifecycles.ts';
@@ -55,6 +56,7 @@ async function command(
   origin: Origin,
 ): Promise<Answer> {
   const clientToken = input.clientToken as string | undefined;
+  const audited: AuditedCall = { operation, input, principal, origin };
   const call = clientToken && digestCall(services.settings.accountId, operation, input, clientToken);
   for (let attempt = 1; attempt <= ATTEMPTS_MAX; attempt += 1) {
     // Each time anew: what got in between may have been a tag that a policy looks at. Nor is a replay for everyone.
@@ -62,11 +64,20 @@ async function command(
     if (permission) await permission;
     if (call) {
       const replayed = await replay(handler, call, operation, input, principal, services);
-      if (replayed !== undefined) return replayed;
+      if (replayed !== undefined) {
+        services.audit.add(doneLine(audited, 'replayed', undefined, services));
+        return replayed;
+      }
     }
     const mutation = await handler.command(input as AnyInput, principal, services);
-    const writes = call ? [...mutation.writes, rememberToken(call, mutation.subject, services)] : mutation.writes;
-    if (writes.length === 0) return mutation.answer;
+    const line = doneLine(audited, mutation.writes.length > 0 ? 'ok' : 'unchanged', mutation.subject, services);
+    if (mutation.writes.length === 0 && !call) {
+      services.audit.add(line);
+      return mutation.answer;
+    }
+    const writes: Write[] = [...mutation.writes];
+    if (call) writes.push(rememberToken(call, mutation.subject, services));
+    writes.push({ op: 'audit', line });
     try {
       await services.store.write(writes);
       if (writes.some(makesDue)) services.wake();

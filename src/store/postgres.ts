@@ -17,9 +17,11 @@ import { BatchOrder } from './batch-order.ts';
 import { pendingMigrations } from './migrate.ts';
 import { withStrictTls } from './postgres-address.ts';
 import { refusesToListen } from './postgres-wakes.ts';
-import { insertParams, mergePages, type Param, toRow, updateParams } from './rows.ts';
-import { countSql, inDialect, listSql, POSTGRES, SQL } from './sql.ts';
+import { auditParams, insertParams, mergePages, type Param, toAuditLine, toRow, updateParams } from './rows.ts';
+import { auditSql, countSql, inDialect, listSql, POSTGRES, SQL } from './sql.ts';
 import {
+  type AuditLine,
+  type AuditQuery,
   GuardFailed,
   type LeaseQuery,
   type ListQuery,
@@ -193,6 +195,11 @@ class PostgresStore implements Store {
     return { key, digest, kind, id, expiresAt };
   }
 
+  async audit(query: AuditQuery): Promise<readonly AuditLine[]> {
+    const [result] = await this.#read([auditSql(query)]);
+    return result!.rows.map(toAuditLine);
+  }
+
   lease({ kind, state, now, until, limit }: LeaseQuery): Promise<readonly Row[]> {
     const params = [kind, state, now, until, limit];
     return this.#run('change', async () => {
@@ -222,7 +229,10 @@ class PostgresStore implements Store {
     if (this.#closing) return Promise.reject(new Error('the store is closed'));
     if (this.#running.size >= RUNNING_MAX) {
       return Promise.reject(
-        new ServiceError('ThrottlingException', 'Too many requests at once. Try again in a moment.'),
+        new ServiceError('ThrottlingException', 'Too many requests at once. Try again in a moment.', {
+          code: 'STORE_BUSY',
+          retryAfterSeconds: 1,
+        }),
       );
     }
     const running = work()
@@ -309,6 +319,10 @@ function stepsOf(write: Write): Step[] {
     }
     case 'forget':
       return [{ ...one(SQL.forgetTokens, [write.now, write.limit]), holds: () => true }];
+    case 'audit':
+      return [{ ...one(SQL.addAudit, auditParams(write.line)), holds: () => true, changes: false }];
+    case 'forgetAudit':
+      return [{ ...one(SQL.forgetAudit, [write.before, write.limit]), holds: () => true }];
   }
 }
 

@@ -1,5 +1,5 @@
 /** Rows as parameters and results of the statements of sql.ts, in the order of its columns, whatever the database. */
-import type { Row } from './store.ts';
+import type { AuditLine, Row } from './store.ts';
 
 export type Param = string | number | null;
 
@@ -42,6 +42,27 @@ export function toRow(values: readonly unknown[]): Row {
     doc: values[11] as string,
     private: values[12] as string,
   };
+}
+
+export function auditParams(line: AuditLine): Param[] {
+  const { at, id, principalId, accessKeyId, operation, studioId, resourceId, outcome, doc } = line;
+  return [at, id, principalId, accessKeyId, operation, studioId, resourceId, outcome, doc];
+}
+
+/** @param values in the order of the columns of sql.ts. */
+export function toAuditLine(values: readonly unknown[]): AuditLine {
+  const [at, id, principalId, accessKeyId, operation, studioId, resourceId, outcome, doc] = values as [
+    number,
+    string,
+    string,
+    string,
+    string,
+    string,
+    string,
+    string,
+    string,
+  ];
+  return { at, id, principalId, accessKeyId, operation, studioId, resourceId, outcome, doc };
 }
 
 /** Pages that are each in list order, as one page in list order. */

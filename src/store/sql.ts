@@ -4,7 +4,7 @@
  * What keeps it common to both: `$1` parameters that may repeat; text that is compared or sorted is a real column (JSON
  * is only carried); no LIKE, no casts, no booleans. The few words that differ are `{tokens}`, filled in by `inDialect`.
  */
-import type { ListQuery, RowQuery } from './store.ts';
+import type { AuditQuery, ListQuery, RowQuery } from './store.ts';
 
 export interface Dialect {
   /** Stands in the names of migrations that are for this database alone. */
@@ -15,16 +15,25 @@ export interface Dialect {
   readonly skip_locked: string;
   /** Holds on to a row that a batch relies on until the commit; others may rely on it as well, but none may change it. */
   readonly for_share: string;
+  /** Keeps a table in the order of its key, and so without an index beside it. */
+  readonly clustered: string;
 }
 
 /** One transaction writes at a time: there is nobody to hold a row against. */
-export const SQLITE: Dialect = { name: 'sqlite', text: 'TEXT', skip_locked: '', for_share: '' };
+export const SQLITE: Dialect = {
+  name: 'sqlite',
+  text: 'TEXT',
+  skip_locked: '',
+  for_share: '',
+  clustered: ' WITHOUT ROWID',
+};
 
 export const POSTGRES: Dialect = {
   name: 'postgres',
   text: 'TEXT COLLATE "C"',
   skip_locked: ' FOR UPDATE SKIP LOCKED',
   for_share: ' FOR SHARE',
+  clustered: '',
 };
 
 export function inDialect(text: string, dialect: Dialect): string {
@@ -33,6 +42,8 @@ export function inDialect(text: string, dialect: Dialect): string {
 
 const COLUMNS =
   'kind, id, studio_id, parent_id, owner_id, unique_name, state, version, due_at, attempts, created_at, doc, private';
+
+const AUDIT_COLUMNS = 'at, id, principal_id, access_key_id, operation, studio_id, resource_id, outcome, doc';
 
 export const SQL = {
   get: `SELECT ${COLUMNS} FROM resource WHERE kind = $1 AND id = $2`,
@@ -76,6 +87,10 @@ export const SQL = {
   /** Of PostgreSQL alone: from server to server, that a row is due. It says no more, and may be lost. */
   listenForDue: 'LISTEN backlot_due',
   tellDue: 'NOTIFY backlot_due',
+  addAudit: `INSERT INTO audit (${AUDIT_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING`,
+
+  forgetAudit: `DELETE FROM audit WHERE (at, id) IN
+    (SELECT at, id FROM audit WHERE at < $1 ORDER BY at, id LIMIT $2)`,
 
   /** Of PostgreSQL alone: held to the end of the transaction. The number means nothing; it only must not change. */
   lockMigrations: 'SELECT pg_advisory_xact_lock(8642202008)',
@@ -165,4 +180,31 @@ export function insertRowsSql(table: string, columns: readonly string[], count: 
   const row = (_: unknown, index: number) =>
     `(${columns.map((_column, column) => `$${index * columns.length + column + 1}`).join(', ')})`;
   return `INSERT INTO ${table} (${columns.join(', ')}) VALUES ${Array.from({ length: count }, row).join(', ')}`;
+}
+
+/** Lines of the audit, newest first. */
+export function auditSql(query: AuditQuery): Prepared {
+  const params: (string | number)[] = [];
+  const clauses: string[] = [];
+  const add = (clause: (placeholder: string) => string, value: string | number | undefined) => {
+    if (value === undefined) return;
+    params.push(value);
+    clauses.push(clause(`$${params.length}`));
+  };
+  add((value) => `at >= ${value}`, query.since);
+  add((value) => `at < ${value}`, query.until);
+  add((value) => `${value} IN (principal_id, access_key_id)`, query.principal);
+  add((value) => `operation = ${value}`, query.operation);
+  add((value) => `${value} IN (resource_id, studio_id)`, query.resource);
+  add((value) => `outcome = ${value}`, query.outcome);
+  if (query.before) {
+    params.push(query.before.at, query.before.id);
+    clauses.push(`(at, id) < ($${params.length - 1}, $${params.length})`);
+  }
+  params.push(query.limit);
+  const condition = clauses.length === 0 ? '' : ` WHERE ${clauses.join(' AND ')}`;
+  return {
+    text: `SELECT ${AUDIT_COLUMNS} FROM audit${condition} ORDER BY at DESC, id DESC LIMIT $${params.length}`,
+    params,
+  };
 }

@@ -10,9 +10,11 @@ import { DatabaseSync, type SQLOutputValue, type StatementSync } from 'node:sqli
 import { ServiceError } from '../errors.ts';
 import { type Migration, pendingMigrations } from './migrate.ts';
 import { RowCache } from './row-cache.ts';
-import { insertParams, mergePages, type Param, toRow, updateParams } from './rows.ts';
-import { countSql, inDialect, listSql, type Prepared, SQL, SQLITE } from './sql.ts';
+import { auditParams, insertParams, mergePages, type Param, toAuditLine, toRow, updateParams } from './rows.ts';
+import { auditSql, countSql, inDialect, listSql, type Prepared, SQL, SQLITE } from './sql.ts';
 import {
+  type AuditLine,
+  type AuditQuery,
   GuardFailed,
   type LeaseQuery,
   type ListQuery,
@@ -162,6 +164,11 @@ class SqliteStore implements Store {
     return { key, digest, kind, id, expiresAt };
   }
 
+  async audit(query: AuditQuery): Promise<readonly AuditLine[]> {
+    const { text, params } = auditSql(query);
+    return this.#all(text, params).map(toAuditLine);
+  }
+
   lease({ kind, state, now, until, limit }: LeaseQuery): Promise<readonly Row[]> {
     return this.#enqueue<readonly Row[]>({
       undoable: false,
@@ -172,8 +179,7 @@ class SqliteStore implements Store {
 
   write(batch: readonly Write[]): Promise<number> {
     return this.#enqueue<number>({
-      // What fails last has changed nothing that would have to be undone but itself.
-      undoable: batch.slice(0, -1).some(({ op }) => op !== 'require' && op !== 'fewer'),
+      undoable: isUndoable(batch),
       run: () => {
         let changed = 0;
         for (const write of batch) changed += this.#perform(write);
@@ -214,6 +220,11 @@ class SqliteStore implements Store {
       }
       case 'forget':
         return this.#change(SQL.forgetTokens, [write.now, write.limit]);
+      case 'audit':
+        this.#change(SQL.addAudit, auditParams(write.line));
+        return 0;
+      case 'forgetAudit':
+        return this.#change(SQL.forgetAudit, [write.before, write.limit]);
     }
   }
 
@@ -230,7 +241,12 @@ class SqliteStore implements Store {
     return new Promise((resolve, reject) => {
       if (this.#closed) return reject(new Error('the store is closed'));
       if (this.#pending.length >= PENDING_MAX) {
-        return reject(new ServiceError('ThrottlingException', 'Too many writes at once. Try again in a moment.'));
+        return reject(
+          new ServiceError('ThrottlingException', 'Too many writes at once. Try again in a moment.', {
+            code: 'STORE_BUSY',
+            retryAfterSeconds: 1,
+          }),
+        );
       }
       if (this.#pending.push({ ...batch, resolve, reject } as Pending) === 1) this.#gather(0, GATHER_TURNS_MAX);
     });
@@ -340,6 +356,17 @@ class SqliteStore implements Store {
   #control(text: string): void {
     this.#statement(text).run();
   }
+}
+
+/** Whether a write can fail behind one that changes something. */
+function isUndoable(batch: readonly Write[]): boolean {
+  let changed = false;
+  for (const { op } of batch) {
+    const fails = op !== 'audit' && op !== 'forget' && op !== 'forgetAudit';
+    if (changed && fails) return true;
+    if (op !== 'require' && op !== 'fewer') changed = true;
+  }
+  return false;
 }
 
 /** What a batch came to. What the database itself refuses (a full disk) fails the whole transaction, and is thrown. */

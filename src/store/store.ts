@@ -1,7 +1,7 @@
 /**
  * The port to the database: rows, guarded writes and leases, without a word about what a row means.
  *
- * One table holds everything (studios, images, access keys, ...): `kind` and `id` name a row, `doc` is the JSON text that
+ * One table holds everything but the audit (studios, images, access keys, ...): `kind` and `id` name a row, `doc` is the JSON text that
  * the API answers with, `private` what is not the client's. There are no interactive transactions on purpose: a write is
  * a list of statements, each with what it expects to find, done all together or not at all, durable before the promise
  * resolves. An adapter must never let one caller's batch see, or be rolled back with, another's.
@@ -66,6 +66,37 @@ export interface TokenRow {
   readonly expiresAt: number;
 }
 
+/** A line of the audit: written once and never changed. `at` and `id` name it, and are its place in the order of time. */
+export interface AuditLine {
+  readonly at: number;
+  /** Of the request. */
+  readonly id: string;
+  readonly principalId: string;
+  readonly accessKeyId: string;
+  readonly operation: string;
+  /** Empty where there is none, as is the next. */
+  readonly studioId: string;
+  readonly resourceId: string;
+  readonly outcome: string;
+  /** The rest, as JSON: what nobody looks for. */
+  readonly doc: string;
+}
+
+export interface AuditQuery {
+  /** A principal id or the id of an access key. */
+  readonly principal?: string;
+  readonly operation?: string;
+  /** The id of a resource or of its studio. */
+  readonly resource?: string;
+  readonly outcome?: string;
+  readonly since?: number;
+  /** Only lines before this time. */
+  readonly until?: number;
+  /** Only lines that are older than this one. */
+  readonly before?: Pick<AuditLine, 'at' | 'id'>;
+  readonly limit: number;
+}
+
 export type Write =
   /** Fails when the id or the unique name is taken. */
   | { readonly op: 'insert'; readonly row: Row }
@@ -85,7 +116,11 @@ export type Write =
   /** Remembers a token; fails when it is remembered already and has not expired at `now`. */
   | { readonly op: 'token'; readonly token: TokenRow; readonly now: number }
   /** Forgets at most `limit` tokens that expired before `now`. */
-  | { readonly op: 'forget'; readonly now: number; readonly limit: number };
+  | { readonly op: 'forget'; readonly now: number; readonly limit: number }
+  /** Never fails by itself, and counts as no row; a line that is there already stays as it is. */
+  | { readonly op: 'audit'; readonly line: AuditLine }
+  /** Forgets at most `limit` lines of the audit, the oldest first, of those before `before`. */
+  | { readonly op: 'forgetAudit'; readonly before: number; readonly limit: number };
 
 export interface LeaseQuery {
   readonly kind: string;
@@ -102,6 +137,8 @@ export interface Store {
   list(query: ListQuery): Promise<readonly Row[]>;
   count(query: RowQuery & { readonly limit: number }): Promise<number>;
   token(key: string): Promise<TokenRow | undefined>;
+  /** Lines of the audit, newest first. */
+  audit(query: AuditQuery): Promise<readonly AuditLine[]>;
   /** Due rows, each fenced by a higher version; what is returned is the row as it now stands. Empty is no proof of rest. */
   lease(query: LeaseQuery): Promise<readonly Row[]>;
   /**

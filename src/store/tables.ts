@@ -15,6 +15,7 @@ export interface Table {
 export const TABLES: readonly Table[] = [
   { name: 'resource', key: ['kind', 'id'] },
   { name: 'idempotency', key: ['token_key'] },
+  { name: 'audit', key: ['at', 'id'] },
 ];
 
 /** Values in the order of the columns that were asked for. */

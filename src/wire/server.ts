@@ -20,14 +20,33 @@ import type { SignedRequest } from './sigv4.ts';
 export interface Api<H, P> {
   readonly match: (method: string, path: string) => Match<H> | undefined;
   readonly authenticate: (request: SignedRequest) => P | Promise<P>;
+  /** Throws when the principal asks too much at once. Nothing has been read for the call yet. */
+  readonly admit: (principal: P, operation: Operation) => void;
   /** Decides whether the principal may, and does it. Body of the answer: JSON, as text or as UTF-8 bytes. */
   readonly perform: (
     operation: Operation,
     handler: H,
     input: Readonly<Record<string, unknown>>,
     principal: P,
-    origin: { readonly remoteAddress?: string | undefined },
+    origin: Origin,
   ) => Promise<string | Buffer>;
+  /** Told of every call of an operation that ended in an error, before it is answered. */
+  readonly refused: (call: RefusedCall<P>, error: unknown) => void;
+}
+
+/** Where a request came from, and what its answer calls it. */
+export interface Origin {
+  readonly remoteAddress: string | undefined;
+  readonly requestId: string;
+}
+
+export interface RefusedCall<P> {
+  readonly operation: Operation;
+  /** Undefined when it never became known who called. */
+  readonly principal: P | undefined;
+  /** Undefined where it was not read, or was not valid. */
+  readonly input: Readonly<Record<string, unknown>> | undefined;
+  readonly origin: Origin;
 }
 
 export interface PlainAnswer {
@@ -145,8 +164,13 @@ async function serve<H, P>(
   began(response);
   const startedAt = performance.now();
   const requestId = randomUUID();
+  // Read while the connection is certain to be there: once it is closed it has no address.
+  const origin: Origin = { remoteAddress: request.socket.remoteAddress, requestId };
   let operationName = 'Unknown';
   let status = 500;
+  let match: Match<H> | undefined;
+  let principal: P | undefined;
+  let input: RefusedCall<P>['input'];
   try {
     const target = request.url!;
     const queryAt = target.indexOf('?');
@@ -161,7 +185,7 @@ async function serve<H, P>(
       status = answerPlain(response, requestId, await plainAnswer());
       return;
     }
-    const match = api.match(request.method!, path);
+    match = api.match(request.method!, path);
     if (match) operationName = match.route.operation.name;
     // Read also where it is of no use: a client that still sends when the connection closes may never see its answer.
     const body = hasBody(request) ? await readBody(request, limits.bodyBytesMax) : NO_BODY;
@@ -169,12 +193,16 @@ async function serve<H, P>(
     if (!match) throw unknownOperation();
     const { operation, handler, labelNames } = match.route;
     const { rawHeaders } = request;
-    const principal = await api.authenticate({ method: request.method!, target, rawHeaders, body });
+    principal = await api.authenticate({ method: request.method!, target, rawHeaders, body });
     const query = queryAt < 0 ? '' : target.slice(queryAt + 1);
-    const input = readInput(operation, { labels: match.labels, labelNames, query, rawHeaders, body });
-    const answerText = await api.perform(operation, handler, input, principal, request.socket);
+    api.admit(principal, operation);
+    input = readInput(operation, { labels: match.labels, labelNames, query, rawHeaders, body });
+    const answerText = await api.perform(operation, handler, input, principal, origin);
     status = answer(request, response, operation.status, requestId, answerText);
   } catch (error) {
+    if (match && !(error instanceof RequestAborted)) {
+      api.refused({ operation: match.route.operation, principal, input, origin }, error);
+    }
     status = answerError(request, response, requestId, operationName, error, events);
   } finally {
     events.answered(operationName, status, (performance.now() - startedAt) / 1000);
@@ -279,9 +307,10 @@ function answerPlain(response: ServerResponse, requestId: string, { status, cont
 
 /** What the caller is told: of a failure of the server's own, also where its administrator finds the reason. */
 function outwardOf(error: unknown, requestId: string): OutwardError {
-  const { name, status, message, code, context } = error instanceof ServiceError ? error : serverFailed();
+  const { name, status, message, code, context, retryAfterSeconds } =
+    error instanceof ServiceError ? error : serverFailed();
   const hint = status < 500 ? '' : ` The server's log has the reason at ${requestId}.`;
-  return { name, status, message: message + hint, code, context };
+  return { name, status, message: message + hint, code, context, retryAfterSeconds };
 }
 
 function serverFailed(): ServiceError {
@@ -305,6 +334,7 @@ function answerError(
     return outward.status;
   }
   const headers = ['x-amzn-ErrorType', outward.name];
+  if (outward.retryAfterSeconds !== undefined) headers.push('Retry-After', `${outward.retryAfterSeconds}`);
   if (request.headers.origin !== undefined) headers.push(...CORS_HEADERS);
   return answer(request, response, outward.status, requestId, errorBody(outward), headers);
 }

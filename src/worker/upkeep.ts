@@ -1,9 +1,10 @@
 /**
- * What no row asks for: expired tokens are forgotten, and bytes that an image no longer needs are destroyed. It finds its
+ * What no row asks for: expired tokens and old lines of the audit are forgotten, and bytes that an image no longer needs are destroyed. It finds its
  * work by looking at what is there, so a crash at any point loses nothing. Machine images are not its matter: their rows
  * show what is left of one. It must never touch what may still be in the making, nor what the database does not know.
  */
 import type { Clock } from '../clock.ts';
+import type { AuditTrail } from '../domain/audit.ts';
 import { KIND } from '../domain/kinds.ts';
 import type { Images } from '../images/images.ts';
 import type { Keys } from '../keys/keys.ts';
@@ -17,12 +18,16 @@ export interface UpkeepPorts {
   readonly keys: Keys;
   readonly clock: Clock;
   readonly log: Log;
+  readonly audit: Pick<AuditTrail, 'flush'>;
+  /** How long a line of the audit is kept. */
+  readonly auditMs: number;
 }
 
 const INTERVAL_MS = 10 * 60_000;
 /** Bytes younger than this may belong to a row that is just being written. */
 export const ORPHAN_AGE_MS = 15 * 60_000;
 const TOKENS_PER_WRITE = 1_000;
+const LINES_PER_WRITE = 1_000;
 
 export interface Upkeep {
   start(): void;
@@ -57,7 +62,13 @@ export function createUpkeep(ports: UpkeepPorts): Upkeep {
 
 /** None waits for another to succeed: on a full disk no token can be forgotten, and orphans may be what fills it. */
 async function upkeep(ports: UpkeepPorts): Promise<void> {
-  const outcomes = await Promise.allSettled([forgetTokens(ports), destroyOrphans(ports), sweepLeftovers(ports)]);
+  const outcomes = await Promise.allSettled([
+    forgetTokens(ports),
+    forgetAudit(ports),
+    ports.audit.flush(),
+    destroyOrphans(ports),
+    sweepLeftovers(ports),
+  ]);
   for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
 }
 
@@ -65,6 +76,11 @@ async function upkeep(ports: UpkeepPorts): Promise<void> {
 async function forgetTokens({ store, clock }: UpkeepPorts): Promise<void> {
   const write = { op: 'forget', now: clock.now(), limit: TOKENS_PER_WRITE } as const;
   while ((await store.write([write])) === TOKENS_PER_WRITE);
+}
+
+async function forgetAudit({ store, clock, auditMs }: UpkeepPorts): Promise<void> {
+  const write = { op: 'forgetAudit', before: clock.now() - auditMs, limit: LINES_PER_WRITE } as const;
+  while ((await store.write([write])) === LINES_PER_WRITE);
 }
 
 /**

@@ -74,6 +74,9 @@ export async function startBacklot({ dataDir, port, nodeFlags = [] }: BacklotOpt
     BACKLOT_DATA_DIR: dataDir,
     BACKLOT_PORT: String(port),
     BACKLOT_QUOTA_STREAMING_IMAGES: '10000000',
+    // Throttling is on, as it is by default, and never met.
+    BACKLOT_THROTTLE_READS_PER_SECOND: '1000000',
+    BACKLOT_THROTTLE_WRITES_PER_SECOND: '1000000',
     BACKLOT_LOG_LEVEL: 'warn',
   });
   await untilUp(`${server.url}/readyz`);

@@ -152,6 +152,10 @@ describe('backlot explains itself', { concurrency: true }, () => {
       leaseMs: '0.1',
       diskReserveBytes: '-5',
       logLevel: 'loud',
+      throttle: 'yes',
+      throttleReadsPerSecond: '0',
+      throttleWritesPerSecond: '1e3',
+      auditMs: 'ever',
     };
     const names = Object.keys(SETTINGS) as (keyof Settings)[];
     await Promise.all(

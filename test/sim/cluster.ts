@@ -2,7 +2,9 @@
  * Server processes that answer users and do background work on one database, and the bad luck they have: they stall,
  * their drivers and their store fail, they are stopped and killed. All luck comes from one seed.
  */
+
 import type { OperationName } from '../../src/contract/index.ts';
+import { createAuditTrail } from '../../src/domain/audit.ts';
 import { Turns } from '../../src/domain/turns.ts';
 import { ServiceError } from '../../src/errors.ts';
 import { ImageFailure } from '../../src/images/images.ts';
@@ -97,8 +99,10 @@ export class Cluster {
       // A look that fails is only a look: the product logs it and looks again.
       await worker.runOnce().catch((error) => this.#forgive(error));
       if (this.#random.chance(0.02)) {
-        const { store, keys, images, clock } = this.#world;
-        const upkeep = createUpkeep({ store, keys, images, clock, log: silentLog });
+        const { store, keys, images, clock, services, auditMs } = this.#world;
+        // Of this process: another may have died in the middle of a line.
+        const audit = createAuditTrail(services);
+        const upkeep = createUpkeep({ store, keys, images, clock, log: silentLog, audit, auditMs });
         await upkeep.runOnce().catch((error) => this.#forgive(error));
       }
       await turns(1 + this.#random.below(4));

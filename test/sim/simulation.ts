@@ -4,6 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import type { OperationName } from '../../src/contract/index.ts';
+import { createAuditTrail } from '../../src/domain/audit.ts';
 import { KIND } from '../../src/domain/kinds.ts';
 import { openSqlite } from '../../src/store/sqlite.ts';
 import { createUpkeep, ORPHAN_AGE_MS } from '../../src/worker/upkeep.ts';
@@ -171,8 +172,9 @@ async function assertKept(shared: Shared, random: Random): Promise<void> {
 
 /** Bytes, keys and tokens are there as long as something needs them, and no longer. */
 async function assertClean(world: World, watched: WatchedStore): Promise<void> {
-  const { keys, images, store, clock } = world;
-  const upkeep = createUpkeep({ store, keys, images, clock, log: silentLog });
+  const { keys, images, store, clock, services, auditMs } = world;
+  const audit = createAuditTrail(services);
+  const upkeep = createUpkeep({ store, keys, images, clock, log: silentLog, audit, auditMs });
   clock.advance(ORPHAN_AGE_MS);
   await upkeep.runOnce();
   for (const [what, ids] of [

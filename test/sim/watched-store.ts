@@ -113,6 +113,9 @@ export class WatchedStore implements Store {
   token(key: string) {
     return this.#store.token(key);
   }
+  audit(query: Parameters<Store['audit']>[0]) {
+    return this.#store.audit(query);
+  }
   close() {
     return this.#store.close();
   }
@@ -132,6 +135,8 @@ export class WatchedStore implements Store {
 
   async write(batch: readonly Write[]) {
     const changed = await this.#store.write(batch);
+    // A line about a call that has changed nothing.
+    if (batch.every(({ op }) => op === 'audit')) return changed;
     this.#watch(() => {
       for (const write of batch) this.#applied(write);
     });

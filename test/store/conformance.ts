@@ -4,7 +4,15 @@
  */
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
-import { GuardFailed, type ListQuery, type Row, type Store, type TokenRow, type Write } from '../../src/store/store.ts';
+import {
+  type AuditLine,
+  GuardFailed,
+  type ListQuery,
+  type Row,
+  type Store,
+  type TokenRow,
+  type Write,
+} from '../../src/store/store.ts';
 import { createRandom } from '../support/random.ts';
 
 export interface StorePlace {
@@ -91,6 +99,7 @@ export function storeConformance(name: string, makePlace: (t: TestContext) => St
   listsAreInOrder(check);
   leasesFence(check);
   closingKeeps(check);
+  auditIsKept(check);
 }
 
 type Check = (title: string, run: (store: Store, place: StorePlace, t: TestContext) => Promise<void>) => void;
@@ -704,5 +713,116 @@ function closingKeeps(check: Check): void {
     const later = await place.open();
     assert.deepEqual({ ...(await later.get('thing', 'a')) }, rowOf('a'));
     assert.deepEqual({ ...(await later.token('key')) }, tokenOf('key'));
+  });
+}
+
+const lineOf = (id: string, more: Partial<AuditLine> = {}): AuditLine => ({
+  at: NOW,
+  id,
+  principalId: 'AIDAONE',
+  accessKeyId: 'AKIAONE',
+  operation: 'UpdateThing',
+  studioId: 'here',
+  resourceId: 'thing',
+  outcome: 'ok',
+  doc: '{}',
+  ...more,
+});
+const audit = (line: AuditLine): Write => ({ op: 'audit', line });
+
+function auditIsKept(check: Check): void {
+  const written = async (store: Store, query: object = {}) =>
+    (await store.audit({ limit: 100, ...query })).map(({ id }) => id);
+
+  check('a line of the audit is read back as it was written, and stays as it is', async (store) => {
+    const line = lineOf('a', {
+      doc: JSON.stringify({ text: '🎬 \u0000 é "' }),
+      resourceId: "quote ' %_",
+      studioId: '',
+    });
+    assert.equal(await store.write([audit(line)]), 0);
+    assert.deepEqual(await store.audit({ limit: 10 }), [line]);
+    assert.equal(await store.write([audit({ ...line, outcome: 'another' })]), 0);
+    assert.deepEqual(await store.audit({ limit: 10 }), [line]);
+  });
+
+  check('lines are listed newest first, by position, and no more than asked for', async (store) => {
+    const lines = [3, 1, 2, 2].map((at, index) => lineOf(`line${index}`, { at: NOW + at }));
+    await store.write(lines.map(audit));
+    assert.deepEqual(await written(store), ['line0', 'line3', 'line2', 'line1']);
+    assert.deepEqual(await written(store, { limit: 2 }), ['line0', 'line3']);
+    assert.deepEqual(await written(store, { before: lines[3], limit: 2 }), ['line2', 'line1']);
+    assert.deepEqual(await written(store, { before: lines[1] }), []);
+  });
+
+  check('lines are filtered by each of their columns, alone and together', async (store) => {
+    const lines = [
+      lineOf('a'),
+      lineOf('b', { principalId: 'AIDATWO', accessKeyId: 'AKIATWO', at: NOW + 1 }),
+      lineOf('c', { operation: 'DeleteThing', at: NOW + 2 }),
+      lineOf('d', { resourceId: 'other', studioId: 'there', at: NOW + 3 }),
+      lineOf('e', { outcome: 'refused', at: NOW + 4 }),
+    ];
+    await store.write(lines.map(audit));
+    const cases: [object, string][] = [
+      [{}, 'edcba'],
+      [{ principal: 'AIDATWO' }, 'b'],
+      [{ principal: 'AKIATWO' }, 'b'],
+      [{ principal: 'nobody' }, ''],
+      [{ operation: 'DeleteThing' }, 'c'],
+      [{ resource: 'other' }, 'd'],
+      [{ resource: 'there' }, 'd'],
+      [{ resource: 'here' }, 'ecba'],
+      [{ outcome: 'refused' }, 'e'],
+      [{ since: NOW + 3 }, 'ed'],
+      [{ until: NOW + 3 }, 'cba'],
+      [{ since: NOW + 1, until: NOW + 4, principal: 'AKIAONE', outcome: 'ok', resource: 'thing' }, 'c'],
+    ];
+    for (const [query, expected] of cases) {
+      assert.equal((await written(store, query)).join(''), expected, JSON.stringify(query));
+    }
+  });
+
+  check('a line is written with its change or not at all, wherever it stands in the batch', async (store, place) => {
+    const row = rowOf('a');
+    await store.write([insert(row)]);
+    for (const batch of [
+      [update(next(row, { version: 7 })), audit(lineOf('late'))],
+      [audit(lineOf('early')), update(next(row, { version: 7 }))],
+      [update(next(row)), audit(lineOf('between')), require('nothing', 'S')],
+      [update(next(row)), require('nothing', 'S'), audit(lineOf('last'))],
+    ]) {
+      await assert.rejects(store.write(batch), GuardFailed);
+    }
+    assert.deepEqual(await written(store), []);
+    assert.equal(await store.write([update(next(row)), token(tokenOf('k')), audit(lineOf('done'))]), 2);
+    assert.deepEqual(await written(await place.open()), ['done']);
+  });
+
+  check(
+    'lines of one batch that fail leave those of others alone, which were written at the same time',
+    async (store) => {
+      const row = rowOf('a');
+      const outcomes = await Promise.allSettled([
+        store.write([insert(row), audit(lineOf('first'))]),
+        store.write([insert(row), audit(lineOf('second'))]),
+        store.write([audit(lineOf('third'))]),
+      ]);
+      assert.deepEqual(
+        outcomes.map(({ status }) => status),
+        ['fulfilled', 'rejected', 'fulfilled'],
+      );
+      assert.deepEqual((await written(store)).sort(), ['first', 'third']);
+    },
+  );
+
+  check('old lines are forgotten oldest first, no more than asked for, and it is said how many', async (store) => {
+    await store.write([5, 3, 1, 4, 2].map((at) => audit(lineOf(`line${at}`, { at: NOW + at }))));
+    const forgetLines = (before: number, limit: number) => store.write([{ op: 'forgetAudit', before, limit }]);
+    assert.equal(await forgetLines(NOW + 1, 10), 0);
+    assert.equal(await forgetLines(NOW + 4, 2), 2);
+    assert.deepEqual(await written(store), ['line5', 'line4', 'line3']);
+    assert.equal(await forgetLines(NOW + 4, 2), 1);
+    assert.deepEqual(await written(store), ['line5', 'line4']);
   });
 }

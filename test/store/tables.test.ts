@@ -11,7 +11,7 @@ import { openPostgres } from '../../src/store/postgres.ts';
 import { openPostgresTables } from '../../src/store/postgres-tables.ts';
 import { openSqlite } from '../../src/store/sqlite.ts';
 import { openSqliteTables } from '../../src/store/sqlite-tables.ts';
-import type { Row, Store, TokenRow, Write } from '../../src/store/store.ts';
+import type { AuditLine, Row, Store, TokenRow, Write } from '../../src/store/store.ts';
 import { CopyFailed, copyTables, TABLES, type Tables } from '../../src/store/tables.ts';
 import { startCluster } from '../support/postgres.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
@@ -65,12 +65,24 @@ const ROWS: readonly Row[] = [
 const TOKENS: readonly TokenRow[] = Array.from({ length: 300 }, (_, index) => {
   return { key: `key ${index}`, digest: `digest ${index}`, kind: 'thing', id: `row ${index}`, expiresAt: NOW + index };
 });
+const LINES: readonly AuditLine[] = Array.from({ length: 300 }, (_, index) => {
+  const who = { principalId: 'AIDA', accessKeyId: `AKIA${index}`, operation: 'DeleteStudio', outcome: 'ok' };
+  return {
+    ...who,
+    at: NOW + (index % 7),
+    id: `line ${index}`,
+    studioId: '',
+    resourceId: 'é 中',
+    doc: '{"a":"\u0000"}',
+  };
+});
 
 async function filled(place: Place): Promise<void> {
   const store = await place.store();
   const writes: Write[] = [
     ...ROWS.map((row): Write => ({ op: 'insert', row })),
     ...TOKENS.map((token): Write => ({ op: 'token', token, now: NOW })),
+    ...LINES.map((line): Write => ({ op: 'audit', line })),
   ];
   for (let start = 0; start < writes.length; start += 100) await store.write(writes.slice(start, start + 100));
   await store.close();
@@ -84,7 +96,7 @@ async function held(place: Place) {
       ...(await store.list({ kind: 'odd', limit: 10_000 })),
     ];
     const tokens = await Promise.all(TOKENS.map(({ key }) => store.token(key)));
-    return { rows, tokens };
+    return { rows, tokens, lines: await store.audit({ limit: 1_000 }) };
   } finally {
     await store.close();
   }
@@ -115,6 +127,7 @@ for (const [kind, other] of PAIRS) {
       [
         ['resource', ROWS.length],
         ['idempotency', TOKENS.length],
+        ['audit', LINES.length],
       ],
     );
     for (const { sha256 } of tables) assert.match(sha256, /^[0-9a-f]{64}$/);
@@ -149,6 +162,7 @@ for (const kind of Object.keys(KINDS)) {
     const writes: Readonly<Record<string, Write>> = {
       resource: { op: 'insert', row: rowOf('there') },
       idempotency: { op: 'token', token: TOKENS[0]!, now: NOW },
+      audit: { op: 'audit', line: LINES[0]! },
     };
     assert.deepEqual(
       Object.keys(writes),
@@ -201,7 +215,7 @@ for (const kind of Object.keys(KINDS)) {
       await source.close();
       assert.deepEqual(
         (await copied(from, to)).map(({ rows }) => rows),
-        [ROWS.length, TOKENS.length],
+        [ROWS.length, TOKENS.length, LINES.length],
         what,
       );
     }

@@ -4,6 +4,7 @@ import type { Clock } from '../../src/clock.ts';
 import type { Compute } from '../../src/compute/compute.ts';
 import type { OperationName } from '../../src/contract/index.ts';
 import { operations } from '../../src/contract/index.ts';
+import { type AuditTrail, createAuditTrail } from '../../src/domain/audit.ts';
 import type { DomainSettings, Principal, Services } from '../../src/domain/context.ts';
 import { handlers } from '../../src/domain/index.ts';
 import { KIND, newRow } from '../../src/domain/kinds.ts';
@@ -80,6 +81,9 @@ export interface World {
   readonly workstations: SimulatedWorkstations;
   readonly compute: Compute;
   readonly services: Services;
+  readonly audit: AuditTrail;
+  /** How long upkeep keeps a line of the audit. */
+  readonly auditMs: number;
   /** Calls an operation as the wire would, and parses the answer. `turns` are those of one process. */
   call<T = Record<string, never>>(name: OperationName, input: object, turns?: Turns): Promise<T>;
   /** Carries out everything that is due now. */
@@ -100,12 +104,14 @@ export function createWorld(options: { seed?: string; settings?: Partial<DomainS
   const { compute } = workstations;
   const settings = { ...SETTINGS, ...options.settings };
   const ids = createIds(seededRandom(options.seed ?? 'world'));
+  const audit = createAuditTrail({ store, clock, ids, settings });
   const services: Services = {
     store,
     clock,
     ids,
     keys,
     settings,
+    audit,
     turns: new Turns(),
     wake: () => undefined,
   };
@@ -118,6 +124,8 @@ export function createWorld(options: { seed?: string; settings?: Partial<DomainS
     workstations,
     compute,
     services,
+    audit,
+    auditMs: 90 * 24 * 3_600_000,
     call: async <T>(name: OperationName, input: object, turns = services.turns) => {
       const operation = operations.find((candidate) => candidate.name === name)!;
       const parts = { ...services, turns };

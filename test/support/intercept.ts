@@ -8,6 +8,7 @@ export function intercepted(store: Store, beforeWrite: (batch: readonly Write[])
     list: (query) => store.list(query),
     count: (query) => store.count(query),
     token: (key) => store.token(key),
+    audit: (query) => store.audit(query),
     lease: (query) => store.lease(query),
     write: async (batch) => {
       await beforeWrite(batch);

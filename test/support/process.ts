@@ -69,6 +69,7 @@ export function mortalStore(store: Store): Store {
     list: (query) => around('list', query.kind, () => store.list(query)),
     count: (query) => around('count', query.kind, () => store.count(query)),
     token: (key) => around('token', key, () => store.token(key)),
+    audit: (query) => around('audit', '', () => store.audit(query)),
     lease: (query) => around('lease', `${query.kind} ${query.state}`, () => store.lease(query)),
     write: (batch) => around('write', batch[0]?.op ?? '', () => store.write(batch)),
     close: () => store.close(),

@@ -393,6 +393,8 @@ async function bareServer(t: Owner, limits: Partial<ServerLimits> = {}) {
     {
       match: createRouter(operations, handlers).match,
       authenticate: () => ({}),
+      admit: () => undefined,
+      refused: () => undefined,
       perform: async ({ name, method }) => {
         performed.push(name);
         if (method !== 'GET') await release.promise;

@@ -584,6 +584,10 @@ describe('for operators', () => {
       backlot_queue_depth: 'gauge',
       backlot_image_bytes: 'gauge',
       backlot_resident_bytes: 'gauge',
+      backlot_throttled_requests_total: 'counter',
+      backlot_quota_refusals_total: 'counter',
+      backlot_unauthenticated_requests_total: 'counter',
+      backlot_audit_omitted_total: 'counter',
     });
     assert.equal(find('backlot_requests_total', { operation: 'CreateStudio', status: '200' }), 1);
     assert.ok(find('backlot_requests_total', { operation: 'GetStudio', status: '404' })! >= 1);

@@ -448,6 +448,7 @@ test('without a wake-up it looks again after a while, even when a look has faile
     list: database.list.bind(database),
     count: database.count.bind(database),
     token: database.token.bind(database),
+    audit: database.audit.bind(database),
     write: database.write.bind(database),
     close: database.close.bind(database),
     lease: (query: Parameters<typeof database.lease>[0]) => {
