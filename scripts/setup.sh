@@ -18,6 +18,7 @@ prlimit util-linux'
 tests='/usr/bin/aws awscli
 python3-module-boto3 python3-boto3
 openssl openssl
+/usr/sbin/nginx nginx
 postgresql-server postgresql'
 
 present() {
@@ -49,14 +50,26 @@ if [ -n "$packages" ]; then
     fail "please run this, then set-up again: sudo apt-get install --no-install-recommends $packages"
   fi
   say "installing $packages"
-  # Tests start a PostgreSQL of their own: installing the program shall neither make nor start one for the whole machine.
+  # Tests start servers of their own: installing the programs shall neither make nor start one for the whole machine.
   no_cluster=/etc/postgresql-common/createcluster.conf
+  no_start=/usr/sbin/policy-rc.d
+  passing=
+  trap '[ -z "$passing" ] || $as_root rm -f $passing' EXIT
   case " $packages " in
     *' postgresql '*)
       if [ ! -e "$no_cluster" ]; then
-        trap '$as_root rm -f "$no_cluster"' EXIT
+        passing="$passing $no_cluster"
         $as_root mkdir -p "${no_cluster%/*}"
         echo 'create_main_cluster = false' | $as_root tee "$no_cluster" >/dev/null
+      fi
+      ;;
+  esac
+  case " $packages " in
+    *' nginx '*)
+      if [ ! -e "$no_start" ]; then
+        passing="$passing $no_start"
+        printf '#!/bin/sh\nexit 101\n' | $as_root tee "$no_start" >/dev/null
+        $as_root chmod 755 "$no_start"
       fi
       ;;
   esac

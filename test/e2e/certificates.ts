@@ -1,5 +1,7 @@
 /** Certificates that sign themselves, made by the real openssl: what a client has to be told of before it trusts them. */
 import { execFile } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { request } from 'node:https';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 
@@ -30,4 +32,18 @@ export async function lockedKey({ key }: CertificateFiles): Promise<string> {
   const locked = `${key}.locked`;
   await run('openssl', ['pkey', '-in', key, '-aes256', '-passout', 'pass:secret', '-out', locked]);
   return locked;
+}
+
+/** Asks for an address in plain words, by a client that trusts this certificate. */
+export function getTrusting(url: string, { cert }: CertificateFiles): Promise<{ status: number; text: string }> {
+  return new Promise((resolve, reject) => {
+    const asked = request(url, { ca: readFileSync(cert) }, (answer) => {
+      let text = '';
+      answer.setEncoding('utf8').on('data', (piece: string) => {
+        text += piece;
+      });
+      answer.on('end', () => resolve({ status: answer.statusCode!, text }));
+    });
+    asked.on('error', reject).end();
+  });
 }

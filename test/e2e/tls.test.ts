@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { chmodSync, copyFileSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
-import { Agent, request } from 'node:https';
+import { Agent } from 'node:https';
 import { connect as connectPlain } from 'node:net';
 import { join } from 'node:path';
 import { describe, it, type TestContext } from 'node:test';
@@ -13,7 +13,7 @@ import { connect, type TLSSocket } from 'node:tls';
 import { AccessDeniedException, ListStudiosCommand, type NimbleClientConfig } from '@aws-sdk/client-nimble';
 import { until } from '../support/until.ts';
 import { readyStudio } from './api.ts';
-import { type CertificateFiles, expired, lockedKey, makeCertificate } from './certificates.ts';
+import { type CertificateFiles, expired, getTrusting as get, lockedKey, makeCertificate } from './certificates.ts';
 import { awsCli, python, sdkClient } from './clients.ts';
 import { BACKLOT, Installation, type RunningServer } from './installation.ts';
 
@@ -62,19 +62,6 @@ async function nameShown({ port }: RunningServer): Promise<string> {
   const { subject } = socket.getPeerCertificate();
   socket.destroy();
   return String(subject.CN);
-}
-
-function get(url: string, { cert }: CertificateFiles): Promise<{ status: number; text: string }> {
-  return new Promise((resolve, reject) => {
-    const asked = request(url, { ca: readFileSync(cert) }, (answer) => {
-      let text = '';
-      answer.setEncoding('utf8').on('data', (piece: string) => {
-        text += piece;
-      });
-      answer.on('end', () => resolve({ status: answer.statusCode!, text }));
-    });
-    asked.on('error', reject).end();
-  });
 }
 
 describe('the server over TLS', { concurrency: true }, () => {
