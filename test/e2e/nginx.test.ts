@@ -92,16 +92,15 @@ describe('behind nginx', { concurrency: true }, () => {
     assert.equal((await fetch(`http://127.0.0.1:${world.upstreamPort}/metrics`)).status, 200);
   });
 
-  it('a slash behind the name in proxy_pass breaks the signatures of whatever is encoded in a path', async (t) => {
+  it('a slash behind the name in proxy_pass breaks whatever is encoded in a path', async (t) => {
     const { client } = await behindNginx(t, (site) =>
       site.replace('proxy_pass http://backlot;', 'proxy_pass http://backlot/;'),
     );
     assert.deepEqual((await client.send(new ListStudiosCommand({}))).studios, []);
     const resourceArn = 'arn:aws:nimble:us-west-2:000000000000:studio/none';
-    for (const call of [
-      client.send(new ListTagsForResourceCommand({ resourceArn })),
-      client.send(new GetStudioCommand({ studioId: 'us-west-2:none' })),
-    ])
-      await assert.rejects(call, { name: 'InvalidSignatureException' });
+    const tags = client.send(new ListTagsForResourceCommand({ resourceArn }));
+    await assert.rejects(tags, { name: 'UnknownOperationException' });
+    const studio = client.send(new GetStudioCommand({ studioId: 'us-west-2:none' }));
+    await assert.rejects(studio, { name: 'InvalidSignatureException' });
   });
 });
