@@ -4,13 +4,14 @@
  * it prints what it measured and writes it to docs/benchmarks.md.
  */
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { MOST_CONNECTIONS, measureGlance } from './glance.ts';
 import { burst, type Measured, median } from './load.ts';
+import { type PostgresPair, startPostgresPair, WHERE } from './postgres.ts';
 import {
   type BacklotServer,
   CASES,
@@ -37,7 +38,7 @@ const { values: flags } = parseArgs({
 });
 
 const USAGE = `npm run bench -- [--rounds N] [--seconds N] [--connections N] [--images N] [--import-gib N]
-  [--only throughput|scale|start|memory|glance] [--glance URL] [--profile]
+  [--only throughput|postgres|scale|start|memory|glance] [--glance URL] [--profile]
 docs/benchmarks.md is written only by a whole run; --profile leaves a .cpuprofile in .bench-profile`;
 
 const rounds = Number(flags.rounds);
@@ -46,6 +47,8 @@ const directory = mkdtempSync(join(tmpdir(), 'backlot-bench-'));
 const load = { directory, connections: Number(flags.connections), seconds, core: '1' };
 /** More than a server can answer in a burst, so that no token comes twice; and more than the store keeps ready. */
 const requestsPerBurst = seconds * 15_000;
+/** The same for servers that ask a database for every answer. */
+const postgresRequests = seconds * 5_000;
 const FEW_IMAGES = 100;
 
 /** What may be aimed for, as a ratio to the bare server. */
@@ -116,6 +119,62 @@ async function throughput(bare: RunningServer): Promise<void> {
   }
   report('');
   await ended(server);
+}
+
+/** Bursts at both servers at once, each with half of the connections. */
+async function measuredTogether({ studios }: PostgresPair, make: (typeof CASES)[string]): Promise<Measured> {
+  const results = await Promise.all(
+    studios.map((studio, index) => {
+      const own = join(directory, `load-${index}`);
+      mkdirSync(own, { recursive: true });
+      const half = { ...load, directory: own, connections: Math.ceil(load.connections / 2) };
+      return burst(studio.server.url, make(studio, postgresRequests), half);
+    }),
+  );
+  return {
+    perSecond: results.reduce((sum, { perSecond }) => sum + perSecond, 0),
+    medianMs: Math.max(...results.map(({ medianMs }) => medianMs)),
+    p99Ms: Math.max(...results.map(({ p99Ms }) => p99Ms)),
+  };
+}
+
+async function postgres(bare: RunningServer): Promise<void> {
+  report('## PostgreSQL\n');
+  const pair = await startPostgresPair(directory, FEW_IMAGES);
+  try {
+    report(
+      `As above, with the database in PostgreSQL on the same machine, through a socket: one server alone, then two that share the connections; ${WHERE}. Of two, the times are those of the slower.\n`,
+    );
+    report('| | one: ratio to bare | p50 ms | p99 ms | two: ratio to bare | p50 ms | p99 ms |');
+    report('|---|---|---|---|---|---|---|');
+    for (const name of Object.keys(CASES)) report(await postgresRow(bare, pair, name));
+    report('');
+    for (const server of pair.servers) await ended(server);
+  } finally {
+    await pair.end();
+  }
+}
+
+async function postgresRow(bare: RunningServer, pair: PostgresPair, name: string): Promise<string> {
+  const make = CASES[name]!;
+  const [studio] = pair.studios;
+  await sameAnswer(bare, studio, name);
+  for (const { server } of pair.studios) await warmUp([server], make({ ...studio, server }, postgresRequests));
+  const bares: Measured[] = [];
+  const alone: Measured[] = [];
+  const both: Measured[] = [];
+  for (let round = 0; round < rounds; round += 1) {
+    const requests = make(studio, postgresRequests);
+    bares.push(await burst(bare.url, requests, load));
+    alone.push(await burst(studio.server.url, requests, load));
+    both.push(await measuredTogether(pair, make));
+  }
+  const cells = [alone, both].flatMap((all) => [
+    median(all.map(({ perSecond }, index) => perSecond / bares[index]!.perSecond)).toFixed(2),
+    median(all.map(({ medianMs }) => medianMs)).toFixed(1),
+    median(all.map(({ p99Ms }) => p99Ms)).toFixed(1),
+  ]);
+  return `| ${name} | ${cells.join(' | ')} |`;
 }
 
 async function scale(): Promise<void> {
@@ -242,6 +301,7 @@ async function main(): Promise<void> {
   const wanted = (name: string) => flags.only === '' || flags.only === name;
   const bare = await startBare(18_643);
   if (wanted('throughput')) await throughput(bare);
+  if (wanted('postgres')) await postgres(bare);
   bare.process.kill('SIGTERM');
   if (wanted('scale')) await scale();
   if (wanted('start')) await startUp();

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { newRow } from '../../src/domain/kinds.ts';
 import { openSqlite } from '../../src/store/sqlite.ts';
-import type { Write } from '../../src/store/store.ts';
+import type { Store, Write } from '../../src/store/store.ts';
 import { type Credentials, type LoadRequest, signer } from './load.ts';
 
 export const REGION = 'us-west-2';
@@ -24,7 +24,8 @@ export interface RunningServer {
 }
 
 export interface BacklotServer extends RunningServer {
-  readonly dataDir: string;
+  /** Its database, beside it. */
+  readonly openStore: () => Promise<Store>;
   /** A signed request outside the measurement. @throws when it is refused. */
   readonly send: (request: LoadRequest) => Promise<string>;
   readonly sign: () => (request: LoadRequest) => string;
@@ -36,8 +37,8 @@ export function stopAll(): void {
   for (const child of children) child.kill('SIGKILL');
 }
 
-function start(port: number, args: readonly string[], env: NodeJS.ProcessEnv): RunningServer {
-  const child = spawn('taskset', ['-c', SERVER_CORE, process.execPath, ...args], {
+function start(port: number, args: readonly string[], env: NodeJS.ProcessEnv, core = SERVER_CORE): RunningServer {
+  const child = spawn('taskset', ['-c', core, process.execPath, ...args], {
     env: { ...process.env, ...env },
     stdio: ['ignore', 'ignore', 'inherit'],
   });
@@ -67,10 +68,17 @@ export interface BacklotOptions {
   readonly dataDir: string;
   readonly port: number;
   readonly nodeFlags?: readonly string[];
+  readonly core?: string;
+  /** SQLite in the data directory where absent. */
+  readonly databaseUrl?: string;
+  readonly openStore?: () => Promise<Store>;
+  /** The data directory of the server that made the first access key. */
+  readonly credentialsIn?: string;
 }
 
-export async function startBacklot({ dataDir, port, nodeFlags = [] }: BacklotOptions): Promise<BacklotServer> {
-  const server = start(port, [...nodeFlags, 'src/main.ts', 'serve'], {
+export async function startBacklot(options: BacklotOptions): Promise<BacklotServer> {
+  const { dataDir, port, nodeFlags = [], core, databaseUrl, credentialsIn = dataDir } = options;
+  const environment = {
     BACKLOT_DATA_DIR: dataDir,
     BACKLOT_PORT: String(port),
     BACKLOT_QUOTA_STREAMING_IMAGES: '10000000',
@@ -78,10 +86,14 @@ export async function startBacklot({ dataDir, port, nodeFlags = [] }: BacklotOpt
     BACKLOT_THROTTLE_READS_PER_SECOND: '1000000',
     BACKLOT_THROTTLE_WRITES_PER_SECOND: '1000000',
     BACKLOT_LOG_LEVEL: 'warn',
-  });
+    ...(databaseUrl !== undefined && { BACKLOT_DATABASE_URL: databaseUrl }),
+  };
+  const server = start(port, [...nodeFlags, 'src/main.ts', 'serve'], environment, core);
   await untilUp(`${server.url}/readyz`);
-  const sign = () => signer(server.host, REGION, readCredentials(dataDir));
-  return { ...server, dataDir, sign, send: (request) => send(server, sign()(request), request) };
+  const sign = () => signer(server.host, REGION, readCredentials(credentialsIn));
+  const openOwn = async () => openSqlite({ path: join(dataDir, 'backlot.db'), now: () => 0 });
+  const { openStore = openOwn } = options;
+  return { ...server, openStore, sign, send: (request) => send(server, sign()(request), request) };
 }
 
 function readCredentials(dataDir: string): Credentials {
@@ -134,12 +146,12 @@ export async function makeStudio(server: BacklotServer, imageCount: number): Pro
   const { studioId } = (JSON.parse(made) as { studio: { studioId: string } }).studio;
   const path = `/2020-08-01/studios/${encodeURIComponent(studioId)}`;
   while (!(await server.send({ method: 'GET', path })).includes('"READY"')) await delay(50);
-  const imageIds = await seedImages(server.dataDir, studioId, imageCount);
+  const imageIds = await seedImages(server, studioId, imageCount);
   return { server, base: `${path}/streaming-images`, imageIds };
 }
 
-async function seedImages(dataDir: string, studioId: string, count: number): Promise<string[]> {
-  const store = openSqlite({ path: join(dataDir, 'backlot.db'), now: () => 0 });
+async function seedImages({ openStore }: BacklotServer, studioId: string, count: number): Promise<string[]> {
+  const store = await openStore();
   const imageIds: string[] = [];
   const BATCH = 5_000;
   for (let start = 0; start < count; start += BATCH) {

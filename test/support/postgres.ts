@@ -38,11 +38,13 @@ interface ClusterOptions {
   readonly settings?: Readonly<Record<string, string>>;
   /** Put into its data directory, by name. */
   readonly files?: Readonly<Record<string, string>>;
+  /** What the server is run by, for example `taskset`; it must become the server. */
+  readonly runBy?: readonly string[];
 }
 
 export async function startCluster(
   t: Owner,
-  { fsync = false, settings = {}, files = {} }: ClusterOptions = {},
+  { fsync = false, settings = {}, files = {}, runBy = [] }: ClusterOptions = {},
 ): Promise<Cluster> {
   const programs = newestPrograms();
   const directory = mkdtempSync(join(tmpdir(), 'backlot-pg-'));
@@ -94,7 +96,7 @@ export async function startCluster(
     }
   };
   const start = async () => {
-    server = spawnServer(directory, [...asUser, ...TIED, join(programs, 'postgres'), '-D', data], {
+    server = spawnServer(directory, [...asUser, ...runBy, ...TIED, join(programs, 'postgres'), '-D', data], {
       fsync: fsync ? 'on' : 'off',
       ...settings,
     });
