@@ -7,8 +7,10 @@
  * `bound` that stands for what it counts. Nothing that was read is kept: other processes write without telling.
  *
  * CockroachDB and YugabyteDB have not been tried. The statements keep to what both document; they would need
- * READ COMMITTED switched on (elsewhere every guard still holds, at the price of more repeats), and for migrations a lock
- * of another kind, as `pg_advisory_xact_lock` is an empty gesture in one and new in the other: start one server first.
+ * READ COMMITTED switched on (elsewhere every guard still holds, at the price of more repeats), and, to migrate and to be
+ * copied, a lock of another kind: `pg_advisory_xact_lock` is missing or an empty gesture in the one, and new in the other,
+ * which refuses it before. Where LISTEN is refused, as in the one always and in the other unless it is switched on, no
+ * NOTIFY is sent, and servers find each other's work by looking.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { Client, DatabaseError, Pool, type PoolClient, type QueryArrayResult } from 'pg';
