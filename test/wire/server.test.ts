@@ -533,6 +533,9 @@ const LABELS: Readonly<Record<string, RegExp>> = {
   le: /^(\d+(\.\d+)?|\+Inf)$/,
   kind: /^[a-z-]+$/,
   state: /^[A-Z_]+$/,
+  class: /^(read|write)$/,
+  code: /^[A-Z_]*$/,
+  error: /^[A-Za-z]+Exception$/,
 };
 
 describe('for operators', () => {
