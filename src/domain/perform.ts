@@ -2,7 +2,8 @@
  * Carries out one operation: permission, client token, handler, guarded write, in the order in which the API checks.
  *
  * A handler reads and decides; this file alone writes what it decided, together with the token and the line of the audit,
- * and nobody is answered before that is durable. When another change got in between, the handler decides again on what now stands.
+ * and nobody is answered before that is durable. When another change got in between, the handler decides again on what
+ * now stands.
  */
 import type { OperationName } from '../contract/index.ts';
 import type { Operation } from '../contract/operation.ts';

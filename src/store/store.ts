@@ -1,10 +1,11 @@
 /**
  * The port to the database: rows, guarded writes and leases, without a word about what a row means.
  *
- * One table holds everything but the audit (studios, images, access keys, ...): `kind` and `id` name a row, `doc` is the JSON text that
- * the API answers with, `private` what is not the client's. There are no interactive transactions on purpose: a write is
- * a list of statements, each with what it expects to find, done all together or not at all, durable before the promise
- * resolves. An adapter must never let one caller's batch see, or be rolled back with, another's.
+ * One table holds everything (studios, images, access keys, ...): `kind` and `id` name a row, `doc` is the JSON text that
+ * the API answers with, `private` what is not the client's; beside it stand client tokens and the audit. There are no
+ * interactive transactions on purpose: a write is a list of statements, each with what it expects to find, done all
+ * together or not at all, durable before the promise resolves. An adapter must never let one caller's batch see, or be
+ * rolled back with, another's.
  */
 
 export interface Row {

@@ -1,7 +1,8 @@
 /**
- * What no row asks for: expired tokens and old lines of the audit are forgotten, and bytes that an image no longer needs are destroyed. It finds its
- * work by looking at what is there, so a crash at any point loses nothing. Machine images are not its matter: their rows
- * show what is left of one. It must never touch what may still be in the making, nor what the database does not know.
+ * What no row asks for: expired tokens and old lines of the audit are forgotten, and bytes that an image no longer needs
+ * are destroyed. It finds its work by looking at what is there, so a crash at any point loses nothing. Machine images are
+ * not its matter: their rows show what is left of one. It must never touch what may still be in the making, nor what the
+ * database does not know.
  */
 import type { Clock } from '../clock.ts';
 import type { AuditTrail } from '../domain/audit.ts';
