@@ -77,6 +77,10 @@ interface ComponentAnswer {
   readonly studioComponent: { readonly studioComponentId: string; readonly configuration: unknown };
 }
 
+interface ProfileAnswer {
+  readonly launchProfile: { readonly launchProfileId: string; readonly name: string };
+}
+
 interface ImageAnswer {
   readonly streamingImage: Image;
 }
@@ -150,6 +154,91 @@ describe("Debian's AWS CLI", { concurrency: true }, () => {
     assert.deepEqual(listed.studioComponents, [read.studioComponent]);
     await answer('delete-studio-component', ...place);
     await answer('wait', 'studio-component-deleted', ...place);
+  });
+
+  it('creates, reads, updates and deletes a launch profile and its members', async () => {
+    const studioId = await readyStudio(client, 'lighting');
+    const { streamingImageId } = await imported;
+    const inStudio = ['--studio-id', studioId];
+    const { studioComponent } = await answer<ComponentAnswer>(
+      'create-studio-component',
+      ...inStudio,
+      '--name',
+      'Scripts',
+      '--type',
+      'CUSTOM',
+    );
+    const { studioComponentId } = studioComponent;
+    await answer('wait', 'studio-component-ready', ...inStudio, '--studio-component-id', studioComponentId);
+    const version = ['--launch-profile-protocol-versions', '2021-03-31'];
+    const { launchProfile } = await answer<ProfileAnswer>(
+      'create-launch-profile',
+      ...inStudio,
+      ...version,
+      '--name',
+      'Lighting',
+      '--ec2-subnet-ids',
+      'subnet-0a1b2c3d',
+      '--studio-component-ids',
+      studioComponentId,
+      '--stream-configuration',
+      `clipboardMode=ENABLED,ec2InstanceTypes=g5.xlarge,streamingImageIds=${streamingImageId}`,
+    );
+    const place = [...inStudio, '--launch-profile-id', launchProfile.launchProfileId];
+    await answer('wait', 'launch-profile-ready', ...place);
+    await answer('update-launch-profile', ...place, '--name', 'Comp');
+    await answer('wait', 'launch-profile-ready', ...place);
+
+    const { principalId, identityStoreId } = await installation.json<{ principalId: string; identityStoreId: string }>([
+      'user',
+      'create',
+      '--name',
+      'ann',
+    ]);
+    const member = ['--principal-id', principalId];
+    const put = (persona: string) => [
+      '--identity-store-id',
+      identityStoreId,
+      '--members',
+      `principalId=${principalId},persona=${persona}`,
+    ];
+    await Promise.all([
+      answer('put-launch-profile-members', ...place, ...put('USER')),
+      answer('put-studio-members', ...inStudio, ...put('ADMINISTRATOR')),
+    ]);
+    const shown = { identityStoreId, persona: 'USER', principalId };
+    const asked = [...version, '--launch-purpose', 'WORKSTATION', '--platform', 'LINUX'];
+    const [read, details, initialization, listed, ofOne] = await Promise.all([
+      answer<ProfileAnswer>('get-launch-profile', ...place),
+      answer<ProfileAnswer>('get-launch-profile-details', ...place),
+      answer<{ launchProfileInitialization: { name: string } }>(
+        'get-launch-profile-initialization',
+        ...place,
+        ...asked,
+      ),
+      answer<{ launchProfiles: unknown[] }>('list-launch-profiles', ...inStudio, '--principal-id', principalId),
+      answer('get-launch-profile-member', ...place, ...member),
+    ]);
+    assert.equal(read.launchProfile.name, 'Comp');
+    assert.deepEqual([details.launchProfile, listed.launchProfiles], [read.launchProfile, [read.launchProfile]]);
+    assert.equal(initialization.launchProfileInitialization.name, 'Comp');
+    assert.deepEqual(ofOne, { member: shown });
+    const [updated, ofProfile, administrator, ofStudio] = await Promise.all([
+      answer('update-launch-profile-member', ...place, ...member, '--persona', 'USER'),
+      answer('list-launch-profile-members', ...place),
+      answer('get-studio-member', ...inStudio, ...member),
+      answer('list-studio-members', ...inStudio),
+    ]);
+    const asAdministrator = { ...shown, persona: 'ADMINISTRATOR' };
+    assert.deepEqual([updated, ofProfile], [{ member: shown }, { members: [shown] }]);
+    assert.deepEqual([administrator, ofStudio], [{ member: asAdministrator }, { members: [asAdministrator] }]);
+    await Promise.all([
+      answer('delete-launch-profile-member', ...place, ...member),
+      answer('delete-studio-member', ...inStudio, ...member),
+    ]);
+    assert.match(await failure(REFUSED, 'get-studio-member', ...inStudio, ...member), /\(ResourceNotFoundException\)/);
+    await answer('delete-launch-profile', ...place);
+    await answer('wait', 'launch-profile-deleted', ...place);
   });
 
   it('reads and accepts EULAs', async () => {

@@ -9,42 +9,61 @@ import {
   AcceptEulasCommand,
   AccessDeniedException,
   ConflictException,
+  CreateLaunchProfileCommand,
   CreateStreamingImageCommand,
   CreateStudioCommand,
   CreateStudioComponentCommand,
   type CreateStudioComponentCommandInput,
+  DeleteLaunchProfileCommand,
+  DeleteLaunchProfileMemberCommand,
   DeleteStreamingImageCommand,
   DeleteStudioCommand,
   DeleteStudioComponentCommand,
+  DeleteStudioMemberCommand,
   GetEulaCommand,
+  GetLaunchProfileCommand,
+  GetLaunchProfileDetailsCommand,
+  GetLaunchProfileInitializationCommand,
+  GetLaunchProfileMemberCommand,
   GetStreamingImageCommand,
   GetStudioCommand,
   GetStudioComponentCommand,
+  GetStudioMemberCommand,
   ListEulaAcceptancesCommand,
   ListEulasCommand,
+  ListLaunchProfilesCommand,
   ListStreamingImagesCommand,
   ListStudioComponentsCommand,
   type ListStudioComponentsCommandInput,
+  ListStudioMembersCommand,
   ListStudiosCommand,
   ListTagsForResourceCommand,
   type NimbleClient,
   type NimbleClientConfig,
   NimbleServiceException,
+  PutLaunchProfileMembersCommand,
+  PutStudioMembersCommand,
   paginateListEulaAcceptances,
   paginateListEulas,
+  paginateListLaunchProfileMembers,
   paginateListStreamingImages,
   paginateListStudioComponents,
   paginateListStudios,
   ResourceNotFoundException,
   ServiceQuotaExceededException,
+  type StreamConfigurationCreate,
   type StreamingImage,
   type StudioComponent,
   TagResourceCommand,
   UntagResourceCommand,
+  UpdateLaunchProfileCommand,
+  UpdateLaunchProfileMemberCommand,
   UpdateStreamingImageCommand,
   UpdateStudioCommand,
   UpdateStudioComponentCommand,
   ValidationException,
+  waitUntilLaunchProfileDeleted,
+  waitUntilLaunchProfileReady,
   waitUntilStreamingImageDeleted,
   waitUntilStreamingImageReady,
   waitUntilStudioComponentDeleted,
@@ -209,6 +228,123 @@ describe('the JavaScript SDK', { concurrency: true }, () => {
     const { studio: tombstone } = await client.send(new GetStudioCommand({ studioId }));
     assert.equal(tombstone!.statusCode, 'STUDIO_DELETED');
   });
+
+  it('creates, reads, lists, updates and deletes a launch profile, and lets people use it', async () => {
+    const studioId = await newStudio();
+    const { streamingImageId: providedImageId } = await imported;
+    const { studioComponentId } = await newComponent(studioId, {
+      initializationScripts: [{ platform: 'LINUX', runContext: 'USER_INITIALIZATION', script: 'true' }],
+    });
+    await waitUntilStudioComponentReady(patiently(), { studioId, studioComponentId });
+    const streamConfiguration: StreamConfigurationCreate = {
+      clipboardMode: 'ENABLED',
+      ec2InstanceTypes: ['g5.xlarge'],
+      sessionStorage: { mode: ['UPLOAD'] },
+      streamingImageIds: [providedImageId],
+    };
+    const profile = {
+      ec2SubnetIds: ['subnet-0a1b2c3d'],
+      launchProfileProtocolVersions: ['2021-03-31'],
+      name: 'Lighting',
+      streamConfiguration,
+      studioComponentIds: [studioComponentId!],
+    };
+    const created = await client.send(new CreateLaunchProfileCommand({ studioId, ...profile, tags: { a: '1' } }));
+    assert.equal(created.launchProfile!.state, 'CREATE_IN_PROGRESS');
+    const place = { studioId, launchProfileId: created.launchProfile!.launchProfileId! };
+    await waitUntilLaunchProfileReady(patiently(), place);
+    const { launchProfile } = await client.send(new GetLaunchProfileCommand(place));
+    assert.deepEqual({ ...launchProfile, ec2SubnetIds: profile.ec2SubnetIds, tags: { a: '1' } }, launchProfile);
+    assert.deepEqual(launchProfile!.streamConfiguration, {
+      ...streamConfiguration,
+      maxSessionLengthInMinutes: 690,
+      maxStoppedSessionLengthInMinutes: 0,
+      sessionStorage: { mode: ['UPLOAD'], root: { linux: '$HOME/Downloads', windows: '%HOMEPATH%\\Downloads' } },
+    });
+    const details = await client.send(new GetLaunchProfileDetailsCommand(place));
+    assert.deepEqual(details.launchProfile, launchProfile);
+    assert.equal(details.streamingImages![0]!.streamingImageId, providedImageId);
+    assert.equal(details.studioComponentSummaries![0]!.studioComponentId, studioComponentId);
+    const { launchProfileInitialization } = await client.send(
+      new GetLaunchProfileInitializationCommand({
+        ...place,
+        launchProfileProtocolVersions: ['2021-03-31'],
+        launchPurpose: 'WORKSTATION',
+        platform: 'LINUX',
+      }),
+    );
+    assert.equal(launchProfileInitialization!.userInitializationScripts![0]!.script, 'true');
+
+    await client.send(new UpdateLaunchProfileCommand({ ...place, name: 'Comp' }));
+    await waitUntilLaunchProfileReady(patiently(), place);
+    await usedBy(place);
+
+    await client.send(new DeleteLaunchProfileCommand(place));
+    await waitUntilLaunchProfileDeleted(patiently(), place);
+    const { launchProfiles } = await client.send(new ListLaunchProfilesCommand({ studioId, states: ['DELETED'] }));
+    assert.deepEqual(
+      launchProfiles!.map(({ launchProfileId, name, statusCode }) => [launchProfileId, name, statusCode]),
+      [[place.launchProfileId, 'Comp', 'LAUNCH_PROFILE_DELETED']],
+    );
+    const failing = { ...streamConfiguration, streamingImageIds: ['AAAAAAAAAAAAAAAAAAAAAA'] };
+    const failed = await client.send(
+      new CreateLaunchProfileCommand({ studioId, ...profile, streamConfiguration: failing }),
+    );
+    const there = { studioId, launchProfileId: failed.launchProfile!.launchProfileId! };
+    await assert.rejects(waitUntilLaunchProfileReady(patiently(), there), /CREATE_FAILED/);
+  });
+
+  /** People of a profile: a user, and another by a group. */
+  async function usedBy(place: { studioId: string; launchProfileId: string }): Promise<void> {
+    const { studioId } = place;
+    const [ann, ben] = await Promise.all(
+      ['ann', 'ben'].map((name) =>
+        backlot<{ principalId: string; identityStoreId: string }>('user', 'create', '--name', name),
+      ),
+    );
+    const { principalId: lighting } = await backlot<{ principalId: string }>('group', 'create', '--name', 'Lighting');
+    await backlot('group', 'add', 'Lighting', 'ben');
+    const { identityStoreId } = ann!;
+    const put = (principalIds: string[]) =>
+      client.send(
+        new PutLaunchProfileMembersCommand({
+          ...place,
+          identityStoreId,
+          members: principalIds.map((principalId) => ({ principalId, persona: 'USER' })),
+        }),
+      );
+    const unknown = await refusal(put([ann!.principalId, 'nobody']), ValidationException);
+    assert.deepEqual([unknown.code, unknown.context], ['PRINCIPAL_NOT_FOUND', { resourceId: 'nobody' }]);
+    await put([ann!.principalId, lighting]);
+    const mayUse = async (principalId: string) =>
+      (await client.send(new ListLaunchProfilesCommand({ studioId, principalId }))).launchProfiles!.length === 1;
+    assert.deepEqual([await mayUse(ann!.principalId), await mayUse(ben!.principalId)], [true, true]);
+    const whose = { ...place, principalId: ann!.principalId };
+    const shown = { identityStoreId, persona: 'USER', principalId: ann!.principalId } as const;
+    assert.deepEqual((await client.send(new GetLaunchProfileMemberCommand(whose))).member, shown);
+    const update = new UpdateLaunchProfileMemberCommand({ ...whose, persona: 'USER' });
+    assert.deepEqual((await client.send(update)).member, shown);
+    const listed: string[] = [];
+    for await (const { members } of paginateListLaunchProfileMembers({ client, pageSize: 1 }, place)) {
+      listed.push(...members!.map(({ principalId }) => principalId!));
+    }
+    assert.deepEqual(listed.sort(), [ann!.principalId, lighting].sort());
+    await client.send(new DeleteLaunchProfileMemberCommand(whose));
+    await refusal(client.send(new GetLaunchProfileMemberCommand(whose)), ResourceNotFoundException);
+    assert.deepEqual([await mayUse(ann!.principalId), await mayUse(ben!.principalId)], [false, true]);
+    await backlot('user', 'disable', 'ben');
+    assert.equal(await mayUse(ben!.principalId), false);
+
+    const members = [{ principalId: ann!.principalId, persona: 'ADMINISTRATOR' as const }];
+    await client.send(new PutStudioMembersCommand({ studioId, identityStoreId, members }));
+    assert.ok(await mayUse(ann!.principalId), 'an administrator may use every profile');
+    const administrator = { studioId, principalId: ann!.principalId };
+    const { member } = await client.send(new GetStudioMemberCommand(administrator));
+    assert.deepEqual(member, { ...shown, persona: 'ADMINISTRATOR' });
+    assert.deepEqual((await client.send(new ListStudioMembersCommand({ studioId }))).members, [member]);
+    await client.send(new DeleteStudioMemberCommand(administrator));
+    await refusal(client.send(new DeleteStudioMemberCommand(administrator)), ResourceNotFoundException);
+  }
 
   it('creates, reads, lists, updates and deletes a streaming image', async () => {
     const studioId = await newStudio();

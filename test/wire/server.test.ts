@@ -8,9 +8,10 @@ import { GetStreamingImageCommand, ResourceNotFoundException } from '@aws-sdk/cl
 import { type OperationName, operations } from '../../src/contract/index.ts';
 import type { Operation } from '../../src/contract/operation.ts';
 import type { StringShape } from '../../src/contract/shape.ts';
+import { identityStoreOf } from '../../src/domain/user.ts';
 import { ERROR_STATUS, type ErrorName } from '../../src/errors.ts';
 import type { Answer, Message } from '../support/connection.ts';
-import { API, makeComponent, makeStudio, putReadyImage } from '../support/furnish.ts';
+import { API, makeComponent, makeStudio, putReadyImage, putReadyProfile, putUser } from '../support/furnish.ts';
 import { sampleMembers } from '../support/samples.ts';
 import { type Draft, startService } from '../support/service.ts';
 
@@ -18,6 +19,22 @@ const service = await startService({ after });
 const studioId = await makeStudio(service, 'alpha');
 const imageId = await putReadyImage(service, studioId);
 const componentId = await makeComponent(service, studioId);
+const profileId = await putReadyProfile(service, studioId);
+const principalId = await putUser(service, 'ann');
+/** What a profile needs to be made, but for images. */
+const profileMembers = {
+  ec2SubnetIds: [],
+  launchProfileProtocolVersions: ['2021-03-31'],
+  streamConfiguration: { clipboardMode: 'ENABLED', ec2InstanceTypes: ['g5.xlarge'], streamingImageIds: ['none'] },
+  studioComponentIds: [componentId],
+};
+/** Values of the members of queries that must be given. */
+const QUERIES: Readonly<Record<string, string[]>> = {
+  tagKeys: ['x'],
+  launchProfileProtocolVersions: ['2021-03-31'],
+  launchPurpose: ['WORKSTATION'],
+  platform: ['LINUX'],
+};
 const studioPath = `${API}/studios/${encodeURIComponent(studioId)}`;
 const imagesPath = `${studioPath}/streaming-images`;
 const imagePath = `${imagesPath}/${imageId}`;
@@ -124,10 +141,12 @@ function draftOf({ method, uri, query }: Operation, body?: unknown): Draft {
     .replace('{studioId}', encodeURIComponent(studioId))
     .replace('{streamingImageId}', imageId)
     .replace('{studioComponentId}', componentId)
+    .replace('{launchProfileId}', profileId)
+    .replace('{principalId}', principalId)
     .replace('{eulaId}', 'none')
     .replace('/tags/{resourceArn}', imageTags.slice(API.length));
   const required = Object.entries(query).filter(([, member]) => member.required);
-  const values = Object.fromEntries(required.map(([name]) => [name, ['x']]));
+  const values = Object.fromEntries(required.map(([name]) => [name, QUERIES[name]!]));
   return { method, path: API + path, query: values, body };
 }
 
@@ -319,16 +338,21 @@ describe('what is not there', () => {
     if (!operation.uri.includes('{studioId}')) continue;
     test(`${operation.name} of a studio that does not exist names the studio`, async () => {
       // What is wrong with its members would be told first.
-      const fine = { tags: {}, configuration: undefined };
+      const fine = {
+        tags: {},
+        configuration: undefined,
+        ...(operation.resource === 'launch-profile' && profileMembers),
+      };
       const draft = draftOf(operation, { ...sampleMembers(operation.body), ...fine });
       const path = draft.path.replace(encodeURIComponent(studioId), 'us-west-2%3Astid-none');
       await absent({ ...draft, path }, 'us-west-2:stid-none');
     });
 
-    if (!/\{streamingImageId\}|\{studioComponentId\}/.test(operation.uri)) continue;
+    if (!/\{(streamingImage|studioComponent|launchProfile)Id\}/.test(operation.uri)) continue;
     test(`${operation.name} of what does not exist in the studio names that`, async () => {
-      const draft = draftOf(operation, {});
-      const path = draft.path.replace(imageId, 'none').replace(componentId, 'none');
+      const needsBody = Object.values(operation.body).some(({ required }) => required);
+      const draft = draftOf(operation, needsBody ? sampleMembers(operation.body) : {});
+      const path = draft.path.replace(imageId, 'none').replace(componentId, 'none').replace(profileId, 'none');
       await absent({ ...draft, path }, 'none');
     });
   }
@@ -380,7 +404,7 @@ describe('what is not there', () => {
     API,
     `${API}/`,
     `${API}/studio`,
-    `${studioPath}/launch-profiles`,
+    `${studioPath}/launch-profile`,
     `${imagePath}/x`,
     '/healthz/',
     '/metrics/x',
@@ -424,6 +448,14 @@ describe('answers', () => {
   });
 
   test('every operation that reads', async () => {
+    const identityStoreId = await identityStoreOf(service.service.parts.store);
+    for (const [path, persona] of [
+      [studioPath, 'ADMINISTRATOR'],
+      [`${studioPath}/launch-profiles/${profileId}`, 'USER'],
+    ] as const) {
+      const body = { identityStoreId, members: [{ principalId, persona }] };
+      assert.equal((await service.call({ method: 'POST', path: `${path}/membership`, body })).status, 200);
+    }
     const eulas: readonly OperationName[] = ['GetEula'];
     for (const operation of operations as readonly Operation[]) {
       if (operation.method !== 'GET' || eulas.some((name) => name === operation.name)) continue;
