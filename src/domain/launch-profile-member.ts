@@ -11,6 +11,7 @@ import {
   requireSettledLaunchProfile,
 } from './launch-profile-lifecycle.ts';
 import { listMembers, memberAnswer, type Parent, putMembers, requireMember } from './membership.ts';
+import { requireOpenStudio } from './studio.ts';
 
 export { mayUseProfile } from './launch-profile-access.ts';
 
@@ -52,7 +53,9 @@ export const launchProfileMemberHandlers: Pick<
   PutLaunchProfileMembers: {
     command: async (input, _principal, services) => {
       const profile = await requireOpenProfile(services.store, input);
-      return changeOf(profile, await putMembers(parentOf(profile), input, services));
+      const { kind, id, state } = await requireOpenStudio(services.store, input.studioId);
+      const writes = await putMembers(parentOf(profile), input, services);
+      return changeOf(profile, [{ op: 'require', kind, id, state }, ...writes]);
     },
     replay: async () => NOTHING,
   },

@@ -218,7 +218,7 @@ test('who is disabled stays a member, and can be taken out', async () => {
   assert.deepEqual(await list(world, place), { members: [] });
 });
 
-test('somebody who is disabled, and a profile that is deleted, while it is decided: nobody is put', async () => {
+test('somebody who is disabled, a studio that is changed and a profile that is deleted while it is decided: nobody is put', async () => {
   const inner = createWorld();
   let before: () => Promise<unknown> = async () => undefined;
   const store = intercepted(inner.store, async () => {
@@ -231,6 +231,9 @@ test('somebody who is disabled, and a profile that is deleted, while it is decid
   const [ann, ben] = [await putUser(inner, 'ann'), await putUser(inner, 'ben')];
   before = () => disable(inner, ben);
   await refused(put(world, place, [ann, ben]), 'ValidationException', 'PRINCIPAL_DISABLED');
+  before = () => inner.call('UpdateStudio', { studioId: place.studioId, displayName: 'new' });
+  await refused(put(world, place, [ann]), 'ConflictException', 'STUDIO_NOT_READY');
+  await inner.settle();
   before = () => inner.call('DeleteLaunchProfile', place);
   await refused(put(world, place, [ann]), 'ConflictException', 'LAUNCH_PROFILE_NOT_READY');
   assert.equal(await inner.store.count({ kind: KIND.launchProfileMember, limit: 9 }), 0);

@@ -9,6 +9,7 @@ import { Turns } from '../../src/domain/turns.ts';
 import { ServiceError } from '../../src/errors.ts';
 import { ImageFailure } from '../../src/images/images.ts';
 import { KeyUnavailable } from '../../src/keys/keys.ts';
+import { launchProfileJobs } from '../../src/worker/launch-profile.ts';
 import { streamingImageJobs } from '../../src/worker/streaming-image.ts';
 import { studioJobs } from '../../src/worker/studio.ts';
 import { studioComponentJobs } from '../../src/worker/studio-component.ts';
@@ -121,6 +122,7 @@ export class Cluster {
       jobs: [
         ...studioJobs({ store, keys }),
         ...studioComponentJobs({ store, keys }),
+        ...launchProfileJobs({ store, keys }),
         ...streamingImageJobs({ store, images, keys, importsMax: 2 }),
       ],
     });

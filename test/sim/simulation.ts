@@ -11,7 +11,7 @@ import { createUpkeep, ORPHAN_AGE_MS } from '../../src/worker/upkeep.ts';
 import { createWorld, type ManualClock, silentLog, type World } from '../support/domain.ts';
 import { mortalDrivers, mortalStore } from '../support/process.ts';
 import { createRandom, type Random } from '../support/random.ts';
-import { putAmazonImage, putEula } from '../support/rows.ts';
+import { putAmazonImage, putEula, putGroup, putUser } from '../support/rows.ts';
 import { VirtualTimers } from '../support/virtual-timers.ts';
 import { Cluster, LEASE_MS, turns } from './cluster.ts';
 import { History } from './history.ts';
@@ -20,11 +20,11 @@ import { isPassing, WatchedStore } from './watched-store.ts';
 
 const USERS = 5;
 const PROCESSES = 3;
-const QUOTAS = { images: 4, components: 5, sharedFileSystems: 2 };
+const QUOTAS = { images: 4, components: 5, sharedFileSystems: 2, profiles: 4 };
 const MINUTE_MS = 60_000;
 const MOVE_MS = 45 * MINUTE_MS;
 /** Kinds of what users are told about and change. */
-const TOLD_KINDS: readonly string[] = [KIND.studio, KIND.studioComponent, KIND.streamingImage];
+const TOLD_KINDS: readonly string[] = [KIND.studio, KIND.studioComponent, KIND.streamingImage, KIND.launchProfile];
 /** Timers lag behind the clock when it leaps, as on a machine that slept. */
 const TIMERS_MS_MAX = 3_000;
 
@@ -52,6 +52,7 @@ async function run(random: Random, seed: string, actions: number, timers: Virtua
     streamingImagesMax: QUOTAS.images,
     studioComponentsMax: QUOTAS.components,
     sharedFileSystemsMax: QUOTAS.sharedFileSystems,
+    launchProfilesMax: QUOTAS.profiles,
     tombstoneMs: random.pick([20, 90, 300]) * MINUTE_MS,
     tokenMs: random.pick([30, 120]) * MINUTE_MS,
     // The server moves now and then, and studios that were made before have another address.
@@ -77,7 +78,7 @@ async function run(random: Random, seed: string, actions: number, timers: Virtua
   return { answered: shared.answered, befell: cluster.befell, commits, rest };
 }
 
-/** Machine images, EULAs, customer keys, and images that are provided for every studio. */
+/** Machine images, EULAs, people, customer keys, and images that are provided for every studio. */
 async function prepare(world: World, watched: WatchedStore): Promise<Omit<Shared, 'cluster'>> {
   const history = new History();
   watched.onInsert = (row) => {
@@ -93,6 +94,8 @@ async function prepare(world: World, watched: WatchedStore): Promise<Omit<Shared
     const stored = { format: 'qcow2', sizeBytes: 1, virtualSizeBytes: 1, sha256: '' } as const;
     world.images.copies.set(id, { passphrase, stored, modifiedAt: world.clock.now() });
   }
+  const principalIds = [await putUser(world, 'ann'), await putUser(world, 'ben')];
+  principalIds.push(await putGroup(world, 'all', principalIds));
   watched.watchDrivers(world);
   return {
     world,
@@ -103,6 +106,8 @@ async function prepare(world: World, watched: WatchedStore): Promise<Omit<Shared
     studioIds: [],
     images: [],
     components: [],
+    profiles: [],
+    principalIds,
     successes: [],
     answered: new Map(),
     created: new Map(),
@@ -200,9 +205,13 @@ async function assertClean(world: World, watched: WatchedStore): Promise<void> {
   for (const id of [...images.copies.keys(), ...keys.dataKeys.keys()]) {
     assert.ok(watched.rows.has(`${KIND.streamingImage}/${id}`), `${id} is gone and has left something`);
   }
+  for (const { kind, parentId, id } of kept) {
+    if (kind !== KIND.launchProfileMember) continue;
+    assert.ok(watched.rows.has(`${KIND.launchProfile}/${parentId}`), `membership ${id} outlives its profile`);
+  }
   for (const { kind, studioId, id } of kept) {
-    if (kind !== KIND.eulaAcceptance) continue;
-    assert.ok(watched.rows.has(`${KIND.studio}/${studioId}`), `acceptance ${id} outlives its studio`);
+    if (kind !== KIND.eulaAcceptance && kind !== KIND.studioMember) continue;
+    assert.ok(watched.rows.has(`${KIND.studio}/${studioId}`), `${kind} ${id} outlives its studio`);
   }
   for (const key of watched.tokens) assert.equal(await store.token(key), undefined, 'an expired token is kept');
 }

@@ -5,6 +5,7 @@
  */
 import assert from 'node:assert/strict';
 import type { OperationName } from '../../src/contract/index.ts';
+import type { LaunchProfile } from '../../src/contract/launch-profile.ts';
 import type { StreamingImage } from '../../src/contract/streaming-image.ts';
 import type { Studio } from '../../src/contract/studio.ts';
 import type { StudioComponent } from '../../src/contract/studio-component.ts';
@@ -13,7 +14,7 @@ import type { ServiceError } from '../../src/errors.ts';
 import { assertConforms } from '../support/conforms.ts';
 import type { World } from '../support/domain.ts';
 import type { Random } from '../support/random.ts';
-import { arnOfComponent, arnOfImage, arnOfStudio } from '../support/rows.ts';
+import { arnOfComponent, arnOfImage, arnOfProfile, arnOfStudio, IDENTITY_STORE_ID } from '../support/rows.ts';
 import { type Cluster, type Outcome, turns } from './cluster.ts';
 import type { History, PendingChange } from './history.ts';
 import type { WatchedStore } from './watched-store.ts';
@@ -43,6 +44,7 @@ interface AnyAnswer {
   readonly studio?: Studio;
   readonly streamingImage?: StreamingImage;
   readonly studioComponent?: StudioComponent;
+  readonly launchProfile?: LaunchProfile;
 }
 
 /** Something that lives in a studio. */
@@ -72,10 +74,13 @@ export interface Shared {
   readonly studioIds: string[];
   readonly images: Tenant[];
   readonly components: Tenant[];
+  readonly profiles: Tenant[];
+  /** Users, and last a group of them. */
+  readonly principalIds: readonly string[];
   readonly successes: Success[];
   /** How often each operation was answered. */
   readonly answered: Map<OperationName, number>;
-  /** Names that images and components were created with, and how often that may have been done: once with a token. */
+  /** Names that images, components and profiles were created with, and how often that may have been done: once with a token. */
   readonly created: Map<string, { acknowledgedId?: string; certain: boolean; refused: boolean }>;
   counter: number;
 }
@@ -113,6 +118,13 @@ class User {
       [4, () => this.#listComponents()],
       [9, () => this.#updateComponent()],
       [4, () => this.#deleteComponent()],
+      [8, () => this.#createProfile()],
+      [6, () => this.#getProfile()],
+      [4, () => this.#listProfiles()],
+      [8, () => this.#updateProfile()],
+      [3, () => this.#deleteProfile()],
+      [8, () => this.#changeMembers()],
+      [5, () => this.#readMembers()],
       [4, () => this.#getStudio()],
       [3, () => this.#listStudios()],
       [4, () => this.#updateStudio()],
@@ -214,6 +226,41 @@ class User {
     for (const id of listed) this.#learnComponent(studioId, id);
     if (Object.keys(filters).length > 0) return;
     const after = new Set(idsIn());
+    for (const id of before) assert.ok(!after.has(id) || listed.includes(id), `${id} is missing in the list`);
+  }
+
+  async #getProfile(): Promise<void> {
+    const profile = this.#pickProfile();
+    if (!profile) return;
+    const place = { studioId: profile.studioId, launchProfileId: profile.id };
+    const asked = { launchProfileProtocolVersions: ['2021-03-31'], launchPurpose: 'RENDER', platform: 'LINUX' };
+    await this.#call('GetLaunchProfileInitialization', { ...place, ...asked });
+    const start = this.#shared.history.tick();
+    const there = this.#row(KIND.launchProfile, profile.id);
+    const outcome = await this.#call(
+      this.#random.pick(['GetLaunchProfile', 'GetLaunchProfileDetails'] as const),
+      place,
+    );
+    if (outcome === 'lost') return;
+    if ('answer' in outcome) return this.#checkProfile((outcome.answer as AnyAnswer).launchProfile!, start);
+    if (outcome.refusal.name === 'ResourceNotFoundException') {
+      assert.ok(!there || !this.#row(KIND.launchProfile, profile.id), `${profile.id} was there and not found`);
+    }
+  }
+
+  async #listProfiles(): Promise<void> {
+    const studioId = this.#pickStudio();
+    const start = this.#shared.history.tick();
+    const principalId = this.#random.pick([undefined, ...this.#shared.principalIds]);
+    const before = this.#rowsIn(studioId, KIND.launchProfile);
+    const outcome = await this.#call('ListLaunchProfiles', { studioId, ...(principalId && { principalId }) });
+    if (outcome === 'lost' || 'refusal' in outcome) return;
+    const { launchProfiles } = outcome.answer as { launchProfiles: LaunchProfile[] };
+    for (const profile of launchProfiles) this.#checkProfile(profile, start);
+    const listed = launchProfiles.map(({ launchProfileId }) => launchProfileId!);
+    for (const id of listed) this.#learnProfile(studioId, id);
+    if (principalId) return;
+    const after = new Set(this.#rowsIn(studioId, KIND.launchProfile));
     for (const id of before) assert.ok(!after.has(id) || listed.includes(id), `${id} is missing in the list`);
   }
 
@@ -411,6 +458,95 @@ class User {
     if (outcome !== 'lost' && 'answer' in outcome) this.#shared.history.deleted(component.id);
   }
 
+  async #createProfile(): Promise<void> {
+    const studioId = this.#pickStudio();
+    const [studioComponentIds, streamingImageIds] = [
+      this.#someOf(studioId, KIND.studioComponent),
+      this.#imagesFor(studioId),
+    ];
+    if (studioComponentIds.length === 0) return;
+    const name = this.#unique('profile');
+    const input = {
+      studioId,
+      ec2SubnetIds: [],
+      launchProfileProtocolVersions: ['2021-03-31'],
+      name,
+      streamConfiguration: { clipboardMode: 'ENABLED', ec2InstanceTypes: ['g5.xlarge'], streamingImageIds },
+      studioComponentIds,
+      tags: this.#random.chance(0.3) ? { show: this.#unique('tag') } : {},
+    };
+    const id = await this.#create(
+      'CreateLaunchProfile',
+      name,
+      input,
+      ({ launchProfile }) => launchProfile!.launchProfileId!,
+    );
+    if (id) this.#learnProfile(studioId, id);
+  }
+
+  /** What is answered may still be taken back, when an image has gone: it is never certain that the old value is not. */
+  async #updateProfile(): Promise<void> {
+    const profile = this.#pickProfile();
+    if (!profile) return;
+    const { studioId, id } = profile;
+    const changes = { name: this.#unique('name'), description: this.#random.pick(['', this.#unique('description')]) };
+    const streamingImageIds = this.#imagesFor(studioId);
+    const streamConfiguration = { clipboardMode: 'DISABLED', ec2InstanceTypes: ['g3s.xlarge'], streamingImageIds };
+    const input = {
+      studioId,
+      launchProfileId: id,
+      ...changes,
+      ...(this.#random.chance(0.4) && { streamConfiguration }),
+    };
+    const pending = this.#shared.history.change(id, changes);
+    const outcome = await this.#change('UpdateLaunchProfile', input, () => id);
+    if (outcome !== 'lost' && 'refusal' in outcome) settle(pending, outcome);
+  }
+
+  async #deleteProfile(): Promise<void> {
+    const profile = this.#pickProfile();
+    if (!profile) return;
+    const input = { studioId: profile.studioId, launchProfileId: profile.id };
+    const outcome = await this.#change('DeleteLaunchProfile', input, () => profile.id);
+    if (outcome !== 'lost' && 'answer' in outcome) this.#shared.history.deleted(profile.id);
+  }
+
+  /** Puts people into a profile or takes them out, or makes them administrators of a studio. */
+  async #changeMembers(): Promise<void> {
+    const { principalIds } = this.#shared;
+    const identityStoreId = IDENTITY_STORE_ID;
+    const [user, anybody] = [principalIds[this.#random.below(2)]!, this.#random.pick(principalIds)];
+    if (this.#random.chance(0.3)) {
+      const studioId = this.#pickStudio();
+      const members = [{ principalId: user, persona: 'ADMINISTRATOR' }];
+      if (this.#random.chance(0.4))
+        await this.#change('DeleteStudioMember', { studioId, principalId: user }, () => studioId);
+      else await this.#change('PutStudioMembers', { studioId, identityStoreId, members }, () => studioId);
+      return;
+    }
+    const profile = this.#pickProfile();
+    if (!profile) return;
+    const place = { studioId: profile.studioId, launchProfileId: profile.id };
+    const members = [anybody, user].map((principalId) => ({ principalId, persona: 'USER' }));
+    if (this.#random.chance(0.6)) {
+      await this.#change('PutLaunchProfileMembers', { ...place, identityStoreId, members }, () => profile.id);
+    } else if (this.#random.chance(0.7)) {
+      await this.#change('DeleteLaunchProfileMember', { ...place, principalId: anybody }, () => profile.id);
+    } else await this.#call('UpdateLaunchProfileMember', { ...place, principalId: anybody, persona: 'USER' });
+  }
+
+  async #readMembers(): Promise<void> {
+    const studioId = this.#pickStudio();
+    const principalId = this.#random.pick(this.#shared.principalIds);
+    await this.#call('GetStudioMember', { studioId, principalId });
+    await this.#call('ListStudioMembers', { studioId });
+    const profile = this.#pickProfile();
+    if (!profile) return;
+    const place = { studioId: profile.studioId, launchProfileId: profile.id };
+    await this.#call('GetLaunchProfileMember', { ...place, principalId });
+    await this.#call('ListLaunchProfileMembers', place);
+  }
+
   async #acceptEulas(): Promise<void> {
     const studioId = this.#pickStudio();
     const eulaIds = [this.#random.pick(this.#shared.eulaIds), this.#random.pick(this.#shared.eulaIds)];
@@ -446,6 +582,7 @@ class User {
     const start = history.tick();
     let kind: string = name.includes('Image') ? KIND.streamingImage : KIND.studio;
     if (name.includes('Component')) kind = KIND.studioComponent;
+    if (name.includes('LaunchProfile')) kind = KIND.launchProfile;
     const there = this.#row(kind, id);
     const outcome = await this.#again(success, input);
     if (world.clock.now() >= rememberedUntil) {
@@ -473,6 +610,10 @@ class User {
     if (answer.studioComponent) {
       assert.equal(answer.studioComponent.studioComponentId, id);
       this.#checkComponent(answer.studioComponent, start);
+    }
+    if (answer.launchProfile) {
+      assert.equal(answer.launchProfile.launchProfileId, id);
+      this.#checkProfile(answer.launchProfile, start);
     }
     if (answer.studio) {
       assert.equal(answer.studio.studioId, id);
@@ -534,6 +675,8 @@ class User {
     if (outcome === 'lost') return outcome;
     if ('refusal' in outcome) {
       const { refusal } = outcome;
+      // What a profile names may have gone since it was looked up.
+      if (name.endsWith('LaunchProfile')) alsoExpected = [...alsoExpected, 'ValidationException'];
       assert.ok([...EXPECTED, ...alsoExpected].includes(refusal.name), `${name}: ${refusal.name}: ${refusal.message}`);
       return outcome;
     }
@@ -548,6 +691,10 @@ class User {
 
   #checkComponent(component: StudioComponent, start: number): void {
     this.#shared.history.assertExplained(component.studioComponentId!, component, start);
+  }
+
+  #checkProfile(profile: LaunchProfile, start: number): void {
+    this.#shared.history.assertExplained(profile.launchProfileId!, profile, start);
   }
 
   #checkStudio(studio: Studio, start: number): void {
@@ -583,9 +730,31 @@ class User {
     return this.#random.pick(live.length > 0 && this.#random.chance(0.7) ? live : components.slice(-12));
   }
 
+  #pickProfile(): Tenant | undefined {
+    const { profiles } = this.#shared;
+    if (profiles.length === 0) return undefined;
+    const live = profiles.filter(({ id }) => this.#row(KIND.launchProfile, id)?.state === 'READY');
+    return this.#random.pick(live.length > 0 && this.#random.chance(0.7) ? live : profiles.slice(-8));
+  }
+
+  /** What is READY in the studio, one or two of it. */
+  #someOf(studioId: string, kind: string): string[] {
+    const ready = this.#rowsIn(studioId, kind).filter((id) => this.#row(kind, id)!.state === 'READY');
+    return ready.length === 0 ? [] : [...new Set([this.#random.pick(ready), this.#random.pick(ready)])];
+  }
+
+  /** Mostly images that are READY. */
+  #imagesFor(studioId: string): string[] {
+    const own = this.#someOf(studioId, KIND.streamingImage);
+    if (own.length > 0 && this.#random.chance(0.6)) return own;
+    return [this.#random.chance(0.7) ? this.#random.pick(this.#shared.providedIds) : 'missing'];
+  }
+
   #pickTagged(): { id: string; arn: string } {
     const component = this.#random.chance(0.3) ? this.#pickComponent() : undefined;
     if (component) return { id: component.id, arn: arnOfComponent(component.id) };
+    const profile = this.#random.chance(0.2) ? this.#pickProfile() : undefined;
+    if (profile) return { id: profile.id, arn: arnOfProfile(profile.id) };
     const image = this.#random.chance(0.8) ? this.#pickImage() : undefined;
     if (image) return { id: image.id, arn: arnOfImage(image.id) };
     const id = this.#pickStudio();
@@ -606,6 +775,11 @@ class User {
   #learnComponent(studioId: string, id: string): void {
     const { components } = this.#shared;
     if (!components.some((known) => known.id === id)) components.push({ studioId, id });
+  }
+
+  #learnProfile(studioId: string, id: string): void {
+    const { profiles } = this.#shared;
+    if (!profiles.some((known) => known.id === id)) profiles.push({ studioId, id });
   }
 
   #row(kind: string, id: string) {
