@@ -198,7 +198,7 @@ function assemble(
     ...(overrides.pollMs !== undefined && { pollMs: overrides.pollMs }),
   });
   const audit = createAuditTrail({ ...parts, omitted: metrics.auditOmitted });
-  const upkeep = createUpkeep({ store, images, keys, clock, log, audit, auditMs: config.auditMs });
+  const upkeep = createUpkeep({ ...parts, audit, auditMs: config.auditMs });
   const router = createRouter<Handler<OperationName>>(operations, handlers as Record<string, Handler<OperationName>>);
   const authenticate = createAuthenticator({
     region: config.region,

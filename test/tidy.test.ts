@@ -54,7 +54,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly RegExp[]>> = {
   compute: [/^src\/(clock|files)\.ts$/],
   worker: [
     /^src\/(contract|domain)\//,
-    /^src\/(clock|log|errors)\.ts$/,
+    /^src\/(clock|log|errors|ids)\.ts$/,
     /^src\/store\/store\.ts$/,
     /^src\/keys\/keys\.ts$/,
     /^src\/images\/images\.ts$/,

@@ -36,6 +36,8 @@ export interface StreamingSessionPorts {
 
 const STOPS_MAX = 16;
 const TIMERS_MAX = 50;
+/** What this leaves, upkeep finds or the session's deletion takes along. */
+const CLEAN_UP_MS_MAX = 60_000;
 
 export function streamingSessionJobs(ports: StreamingSessionPorts): Job[] {
   const { compute, startsMax } = ports;
@@ -73,7 +75,7 @@ export function streamingSessionJobs(ports: StreamingSessionPorts): Job[] {
   ];
 }
 
-const changeOf = ({ id, version }: Row) => ({ id, fence: version, signal: new AbortController().signal });
+const changeOf = ({ id, version }: Row) => ({ id, fence: version, signal: AbortSignal.timeout(CLEAN_UP_MS_MAX) });
 const privateOf = (row: Row) => JSON.parse(row.private) as StreamingSessionPrivate;
 
 async function startWorkstation(row: Row, context: JobContext, ports: StreamingSessionPorts): Promise<Outcome> {

@@ -1,10 +1,11 @@
 /**
- * What no row asks for: expired tokens and old lines of the audit are forgotten, and bytes that an image no longer needs
- * are destroyed. It finds its work by looking at what is there, so a crash at any point loses nothing. Machine images are
- * not its matter: their rows show what is left of one. It must never touch what may still be in the making, nor what the
- * database does not know.
+ * What no row asks for: expired tokens and old lines of the audit are forgotten, and what a deleted or failed image or
+ * session has left is destroyed, bytes and workstations. It finds its work by looking at what is there, so a crash at any
+ * point loses nothing. Machine images are not its matter: their rows show what is left of one. It must never touch what
+ * may still be in the making, nor what the database does not know.
  */
 import type { Clock } from '../clock.ts';
+import type { Compute } from '../compute/compute.ts';
 import type { AuditTrail } from '../domain/audit.ts';
 import { KIND } from '../domain/kinds.ts';
 import type { Images } from '../images/images.ts';
@@ -17,6 +18,7 @@ export interface UpkeepPorts {
   readonly store: Store;
   readonly images: Images;
   readonly keys: Keys;
+  readonly compute: Compute;
   readonly clock: Clock;
   readonly log: Log;
   readonly audit: Pick<AuditTrail, 'flush'>;
@@ -25,8 +27,10 @@ export interface UpkeepPorts {
 }
 
 const INTERVAL_MS = 10 * 60_000;
-/** Bytes younger than this may belong to a row that is just being written. */
+/** Bytes and workstations younger than this may belong to a row that is just being written. */
 export const ORPHAN_AGE_MS = 15 * 60_000;
+/** A machine that does not answer must not hold up the rest. */
+const DESTROY_MS_MAX = 60_000;
 const TOKENS_PER_WRITE = 1_000;
 const LINES_PER_WRITE = 1_000;
 
@@ -68,6 +72,7 @@ async function upkeep(ports: UpkeepPorts): Promise<void> {
     forgetAudit(ports),
     ports.audit.flush(),
     destroyOrphans(ports),
+    destroyOrphanedWorkstations(ports),
     sweepLeftovers(ports),
   ]);
   for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
@@ -99,6 +104,25 @@ async function destroyOrphans({ store, images, keys, clock, log }: UpkeepPorts):
       log.warn({ id }, 'bytes that belong to no image were destroyed');
     } catch (error) {
       log.error({ err: error, id }, 'bytes that belong to no image could not be destroyed');
+    }
+  }
+}
+
+/**
+ * A workstation is an orphan when its session is a tombstone or never came to be: a worker that stood still may have made
+ * it again. One that no row knows is left alone, as with images: it may be the work of somebody's day.
+ */
+async function destroyOrphanedWorkstations({ store, compute, clock, log }: UpkeepPorts): Promise<void> {
+  for (const { id, changedAt } of await compute.list()) {
+    if (changedAt > clock.now() - ORPHAN_AGE_MS) continue;
+    const row = await store.get(KIND.streamingSession, id);
+    if (!row) log.warn({ id }, 'there is a workstation of a session that the database does not know; it is left alone');
+    if (!row || isNeeded(row)) continue;
+    try {
+      await compute.destroy({ id, fence: row.version, signal: AbortSignal.timeout(DESTROY_MS_MAX) });
+      log.warn({ id }, 'a workstation that belongs to no session was destroyed');
+    } catch (error) {
+      log.error({ err: error, id }, 'a workstation that belongs to no session could not be destroyed');
     }
   }
 }

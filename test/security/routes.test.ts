@@ -424,7 +424,7 @@ describe('aws-iam-authenticator checked one of two equal parameters and used the
   test('a parameter that must stand once is refused when it is there twice, though both are signed', async () => {
     for (const operation of contract) {
       for (const [name, { shape }] of Object.entries(operation.query)) {
-        if (shape.kind === 'list') continue;
+        if (shape.kind === 'list' || (shape.kind === 'string' && shape.joined)) continue;
         for (const values of [
           ['', mine.studioId],
           [AMAZON, theirs.studioId],

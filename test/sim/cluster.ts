@@ -100,10 +100,10 @@ export class Cluster {
       // A look that fails is only a look: the product logs it and looks again.
       await worker.runOnce().catch((error) => this.#forgive(error));
       if (this.#random.chance(0.02)) {
-        const { store, keys, images, clock, services, auditMs } = this.#world;
+        const { store, keys, images, compute, clock, services, auditMs } = this.#world;
         // Of this process: another may have died in the middle of a line.
         const audit = createAuditTrail(services);
-        const upkeep = createUpkeep({ store, keys, images, clock, log: silentLog, audit, auditMs });
+        const upkeep = createUpkeep({ store, keys, images, compute, clock, log: silentLog, audit, auditMs });
         await upkeep.runOnce().catch((error) => this.#forgive(error));
       }
       await turns(1 + this.#random.below(4));

@@ -177,9 +177,9 @@ async function assertKept(shared: Shared, random: Random): Promise<void> {
 
 /** Bytes, keys and tokens are there as long as something needs them, and no longer. */
 async function assertClean(world: World, watched: WatchedStore): Promise<void> {
-  const { keys, images, store, clock, services, auditMs } = world;
+  const { keys, images, compute, store, clock, services, auditMs } = world;
   const audit = createAuditTrail(services);
-  const upkeep = createUpkeep({ store, keys, images, clock, log: silentLog, audit, auditMs });
+  const upkeep = createUpkeep({ store, keys, images, compute, clock, log: silentLog, audit, auditMs });
   clock.advance(ORPHAN_AGE_MS);
   await upkeep.runOnce();
   for (const [what, ids] of [

@@ -77,7 +77,8 @@ export function mortalStore(store: Store): Store {
 }
 
 /** Makes points of the effects of a world's drivers. */
-export function mortalDrivers({ keys, images }: Pick<World, 'keys' | 'images'>): void {
+export function mortalDrivers({ keys, images, workstations }: Pick<World, 'keys' | 'images' | 'workstations'>): void {
   keys.fault = (effect, id) => pass(`keys.${effect}`, id);
   images.fault = (effect, id) => pass(`images.${effect}`, id);
+  workstations.fault = (effect, id) => pass(`compute.${effect}`, id);
 }

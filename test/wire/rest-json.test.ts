@@ -150,6 +150,16 @@ describe('the query', () => {
     assert.match(invalid('ListStudios', { query: 'nextToken=a&nextToken=b&nextToken=c' }), /^2 validation errors/);
   });
 
+  test('a text that may hold several values takes them from a key that repeats, too', () => {
+    for (const [query, sessionIds] of [
+      ['sessionIds=a', 'a'],
+      ['sessionIds=a,b', 'a,b'],
+      ['sessionIds=a&sessionIds=b&session%49ds=c', 'a,b,c'],
+    ] as const) {
+      assert.deepEqual(read('ListStreamingSessions', { query }), { studioId: 'x', sessionIds });
+    }
+  });
+
   test('an integer is read from its digits', () => {
     const maxResults = (text: string) => read('ListStudioComponents', { query: `maxResults=${text}` }).maxResults;
     for (const [text, number] of [

@@ -15,6 +15,8 @@ export const AMI = 'ami-0123456789abcdef0';
 /** Longer than any wait between two attempts. */
 const BACKOFF_MS = 60_000;
 
+const SESSION_KINDS = [KIND.streamingSession, KIND.streamingSessionStream, KIND.streamingSessionBackup];
+
 export type Scene = Awaited<ReturnType<typeof createScene>>;
 
 /** A READY studio, one machine image, and leases that are renewed only when the test says so. */
@@ -52,7 +54,7 @@ export async function createScene(t: TestContext, settings: Partial<DomainSettin
       for (let round = 0; round < 20; round += 1) {
         await world.settle();
         const soon = world.clock.now() + LEASE_MS + BACKOFF_MS;
-        const kinds = [KIND.studio, KIND.studioComponent, KIND.streamingImage, KIND.launchProfile];
+        const kinds = [KIND.studio, KIND.studioComponent, KIND.streamingImage, KIND.launchProfile, ...SESSION_KINDS];
         const left = await Promise.all(
           kinds.map((kind) => world.store.count({ kind, stateNot: 'DELETED', dueBy: soon, limit: 1 })),
         );
@@ -97,6 +99,13 @@ export function processThatDiesAt(index: number): Process {
   return process;
 }
 
+/** As `processThatDiesAt`, not counting the looks for work. */
+export function processThatDiesAtWork(index: number): Process {
+  const die = atIndex(index, () => process.kill());
+  const process: Process = new Process((point, id) => (point.startsWith('store.lease') ? undefined : die(point, id)));
+  return process;
+}
+
 /** A process that stands still at a point until it is released. */
 export function processHeldAt(index: number) {
   const reached = Promise.withResolvers<string>();
@@ -108,4 +117,44 @@ export function processHeldAt(index: number) {
     }),
   );
   return { process, reached: reached.promise, release: () => released.resolve() };
+}
+
+/** Plays a scene anew for each point that a worker passes in it, looks for other work aside. */
+export async function atEveryPoint(
+  t: TestContext,
+  begin: (scene: Scene) => Promise<string>,
+  play: (scene: Scene, id: string, index: number, point: string) => Promise<void>,
+): Promise<void> {
+  const first = await createScene(t);
+  const work = await workOn(first, await begin(first));
+  const points: (readonly [point: string, id: string])[] = [];
+  await first.work((point, id) => void points.push([point, id]));
+  t.mock.timers.reset();
+  for (const [index, [point, id]] of points.entries()) {
+    if (point.startsWith('store.lease') && id !== work) continue;
+    const scene = await createScene(t);
+    await play(scene, await begin(scene), index, point);
+    t.mock.timers.reset();
+  }
+}
+
+/** What a worker leases to work on this row. */
+async function workOn({ world }: Scene, id: string): Promise<string> {
+  const found = [KIND.streamingImage, KIND.streamingSession].map((kind) => world.store.get(kind, id));
+  const row = (await Promise.all(found)).find((each) => each !== undefined)!;
+  return `${row.kind} ${row.state}`;
+}
+
+/** A process that stands still at a point for so long that its lease is over. */
+export async function standingStill(scene: Scene, index: number): Promise<{ goOn: () => Promise<void> }> {
+  const { process, reached, release } = processHeldAt(index);
+  const ended = scene.workIn(process);
+  await reached;
+  scene.world.clock.advance(LEASE_MS);
+  return {
+    goOn: () => {
+      release();
+      return ended;
+    },
+  };
 }

@@ -3,7 +3,7 @@
  * the key that opens them, or in a failed state that says why, or DELETED with neither.
  */
 import assert from 'node:assert/strict';
-import { type TestContext, test } from 'node:test';
+import { test } from 'node:test';
 import type { StreamingImage } from '../../src/contract/streaming-image.ts';
 import { KIND } from '../../src/domain/kinds.ts';
 import { ImageFailure } from '../../src/images/images.ts';
@@ -14,14 +14,16 @@ import { Process } from '../support/process.ts';
 import { until } from '../support/until.ts';
 import {
   AMI,
+  atEveryPoint,
   atIndex,
   createScene,
   LEASE_MS,
   NOTHING,
-  processHeldAt,
   processThatDiesAt,
+  processThatDiesAtWork,
   READABLE,
   type Scene,
+  standingStill,
 } from './scene.ts';
 
 /** What a worker is about to do in each of these, and how it ends when nothing goes wrong. */
@@ -57,37 +59,6 @@ async function assertEnded(scene: Scene, id: string, story: keyof typeof STORIES
   assert.equal(row.attempts, 0, what);
 }
 
-/** Plays a scene anew for each point that a worker passes in it. */
-async function atEveryPoint(
-  t: TestContext,
-  begin: (scene: Scene) => Promise<string>,
-  play: (scene: Scene, id: string, index: number, point: string) => Promise<void>,
-): Promise<void> {
-  const first = await createScene(t);
-  await begin(first);
-  const points = await first.trace();
-  t.mock.timers.reset();
-  for (const [index, point] of points.entries()) {
-    const scene = await createScene(t);
-    await play(scene, await begin(scene), index, point);
-    t.mock.timers.reset();
-  }
-}
-
-/** A process that stands still at a point for so long that its lease is over. */
-async function standingStill(scene: Scene, index: number): Promise<{ goOn: () => Promise<void> }> {
-  const { process, reached, release } = processHeldAt(index);
-  const ended = scene.workIn(process);
-  await reached;
-  scene.world.clock.advance(LEASE_MS);
-  return {
-    goOn: () => {
-      release();
-      return ended;
-    },
-  };
-}
-
 for (const story of Object.keys(STORIES) as (keyof typeof STORIES)[]) {
   const { begin } = STORIES[story];
 
@@ -114,7 +85,7 @@ for (const story of Object.keys(STORIES) as (keyof typeof STORIES)[]) {
     const scene = await createScene(t);
     const id = await begin(scene);
     for (let died = 1; died < ATTEMPTS_MAX; died += 1) {
-      await scene.workIn(processThatDiesAt(20 + 2 * died));
+      await scene.workIn(processThatDiesAtWork(died));
       scene.world.clock.advance(LEASE_MS);
     }
     await scene.finish();

@@ -5,12 +5,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { StreamingImage } from '../../src/contract/streaming-image.ts';
+import type { StreamingSession } from '../../src/contract/streaming-session.ts';
 import type { Log } from '../../src/log.ts';
 import type { Write } from '../../src/store/store.ts';
 import { createUpkeep, ORPHAN_AGE_MS } from '../../src/worker/upkeep.ts';
 import { createWorld, silentLog, type World } from '../support/domain.ts';
 import { intercepted } from '../support/intercept.ts';
-import { putAmazonImage, putImage } from '../support/rows.ts';
+import { putAmazonImage, putImage, putSession } from '../support/rows.ts';
 import { until } from '../support/until.ts';
 
 type State = NonNullable<StreamingImage['state']>;
@@ -156,6 +157,81 @@ test('a store that takes no writes, as on a full disk, does not keep orphans fro
     .runOnce()
     .catch(() => undefined);
   assert.deepEqual(has(world, orphan), [false, false]);
+});
+
+type SessionState = NonNullable<StreamingSession['state']>;
+
+/** Whether the workstation of a session in this state is needed. */
+const WORKSTATION_NEEDED: Record<SessionState, boolean> = {
+  CREATE_IN_PROGRESS: true,
+  READY: true,
+  STOP_IN_PROGRESS: true,
+  STOPPED: true,
+  STOP_FAILED: true,
+  START_IN_PROGRESS: true,
+  START_FAILED: true,
+  DELETE_IN_PROGRESS: true,
+  DELETE_FAILED: true,
+  CREATE_FAILED: false,
+  DELETED: false,
+};
+
+/** A running workstation, with a backup. */
+async function putWorkstation({ compute }: World, id: string): Promise<void> {
+  const change = { id, fence: 1, signal: new AbortController().signal };
+  const request = { ...change, imageId: 'image', instanceType: 'g5.xlarge', onProgress: () => undefined };
+  await compute.ensure(request);
+  await compute.stop({ ...change, volume: 'keep' });
+  await compute.backUp({ ...change, backupId: 'backup' });
+  await compute.ensure(request);
+}
+
+for (const [state, needed] of Object.entries(WORKSTATION_NEEDED) as [SessionState, boolean][]) {
+  test(`the workstation of a session in ${state} is ${needed ? 'kept' : 'destroyed with its backups'}, whatever its age`, async () => {
+    const world = createWorld();
+    const id = await putSession(world, await world.makeStudio(), { state }, { version: 5 });
+    await putWorkstation(world, id);
+    const before = await world.compute.list();
+    world.clock.advance(1_000 * ORPHAN_AGE_MS);
+    await upkeepOf(world).runOnce();
+    assert.deepEqual(await world.compute.list(), needed ? before : []);
+  });
+}
+
+test('a workstation that the database does not know is told and never destroyed: it may be the work of a day', async () => {
+  const world = createWorld();
+  await putWorkstation(world, 'unknown');
+  const before = await world.compute.list();
+  world.clock.advance(1_000 * ORPHAN_AGE_MS);
+  const told: string[] = [];
+  const log = { ...silentLog, warn: ((found: { id: string }) => told.push(found.id)) as Log['warn'] };
+  await upkeepOf(world, log).runOnce();
+  assert.deepEqual(await world.compute.list(), before);
+  assert.deepEqual(told, ['unknown']);
+});
+
+test('orphaned workstations are left alone until they are old enough, and one that cannot be destroyed keeps no other from it', async () => {
+  const world = createWorld();
+  const studioId = await world.makeStudio();
+  const ids: string[] = [];
+  for (let index = 0; index < 3; index += 1) {
+    ids.push(await putSession(world, studioId, { state: 'DELETED' }));
+    await putWorkstation(world, ids[index]!);
+  }
+  const left = async () => (await world.compute.list()).map(({ id }) => id);
+  const upkeep = upkeepOf(world);
+  world.clock.advance(ORPHAN_AGE_MS - 1);
+  await upkeep.runOnce();
+  assert.deepEqual(await left(), ids);
+  world.clock.advance(1);
+  world.workstations.fault = (effect, id) => {
+    if (effect === 'destroy' && id === ids[1]) throw new Error('EIO');
+  };
+  await upkeep.runOnce();
+  assert.deepEqual(await left(), [ids[1]]);
+  world.workstations.fault = () => undefined;
+  await upkeep.runOnce();
+  assert.deepEqual(await left(), []);
 });
 
 test('bytes that cannot be listed do not keep tokens from being forgotten', async () => {
