@@ -23,6 +23,7 @@ export interface Settings {
   readonly tlsKeyFile: string | undefined;
   readonly tombstoneMs: number;
   readonly tokenMs: number;
+  readonly loginMs: number;
   readonly streamingImagesMax: number;
   readonly studioComponentsMax: number;
   readonly sharedFileSystemsMax: number;
@@ -214,6 +215,13 @@ export const SETTINGS: { readonly [K in keyof Settings]: Setting<Settings[K]> } 
     default: '24',
     meaning: 'Hours that a client token is remembered',
     parse: amount(0, 24 * 365, HOUR_MS),
+  },
+  loginMs: {
+    env: 'BACKLOT_LOGIN_HOURS',
+    flag: 'login-hours',
+    default: '12',
+    meaning: 'Hours that a log-in is good for, 36 at most',
+    parse: amount(0.25, 36, HOUR_MS),
   },
   streamingImagesMax: {
     env: 'BACKLOT_QUOTA_STREAMING_IMAGES',

@@ -4,7 +4,7 @@
  * or deleted, in this process or another, is a new object or none at once. What was made of a row must never serve for a
  * row that says anything else.
  */
-import { openSecret, readPrincipal } from './domain/access-key.ts';
+import { isHeld, openSecrets, readPrincipal, USER } from './domain/access-key.ts';
 import type { Principal } from './domain/context.ts';
 import { KIND } from './domain/kinds.ts';
 import type { Keys } from './keys/keys.ts';
@@ -26,16 +26,23 @@ export function createCredentialFinder(store: Pick<Store, 'get'>, keys: Keys) {
       return undefined;
     }
     const before = kept.get(accessKeyId);
-    if (before && saysTheSame(before.row, row)) return before.found;
-    const found: Found = { ...readPrincipal(row), secretAccessKey: openSecret(row, keys) };
+    const found = before && saysTheSame(before.row, row) ? before.found : keep(row);
+    return found.role !== USER || (await isHeld(row, store)) ? found : undefined;
+  };
+
+  function keep(row: Row): Found {
+    const found: Found = { ...readPrincipal(row), ...openSecrets(row, keys) };
     const [oldest] = kept.keys();
     if (kept.size >= KEPT_MAX && oldest !== undefined) kept.delete(oldest);
-    kept.set(accessKeyId, { row, found });
+    kept.set(row.id, { row, found });
     return found;
-  };
+  }
 }
 
 /** The texts, and not the version alone: a database that was restored may count the same versions once more. */
 function saysTheSame(one: Row, other: Row): boolean {
-  return one === other || (one.version === other.version && one.private === other.private && one.doc === other.doc);
+  if (one === other) return true;
+  const { version, state, dueAt, doc } = one;
+  if (version !== other.version || state !== other.state || dueAt !== other.dueAt) return false;
+  return doc === other.doc && one.private === other.private;
 }

@@ -21,6 +21,10 @@ export interface Ids {
   identityStore(): string;
   /** `AKIA` and 16 upper-case letters or digits. */
   accessKey(): string;
+  /** As `accessKey`, but beginning with `ASIA`, as those that end by themselves do. */
+  temporaryAccessKey(): string;
+  /** 43 characters of base64url: 256 random bits. */
+  sessionToken(): string;
   /** `AIDA` and 16 upper-case letters or digits. */
   principal(): string;
   /** 43 characters of base64url: 256 random bits. */
@@ -55,6 +59,8 @@ export function createIds(random: (bytes: number) => Buffer = randomBytes): Ids 
     machineImage: () => `ami-${random(9).toString('hex').slice(0, 17)}`,
     identityStore: () => `d-${random(5).toString('hex')}`,
     accessKey: () => `AKIA${characters(UPPER, 16, random)}`,
+    temporaryAccessKey: () => `ASIA${characters(UPPER, 16, random)}`,
+    sessionToken: () => random(32).toString('base64url'),
     principal: () => `AIDA${characters(UPPER, 16, random)}`,
     ticket: () => random(32).toString('base64url'),
     secretKey: () => random(30).toString('base64'),

@@ -21,6 +21,9 @@ import type { DomainSettings, Handler, Principal, Services } from './domain/cont
 import { createGrants } from './domain/grant.ts';
 import { handlers } from './domain/index.ts';
 import { KIND } from './domain/kinds.ts';
+import { logIn } from './domain/login.ts';
+import { LoginLimits } from './domain/login-limits.ts';
+import { createPasswords } from './domain/password.ts';
 import { perform } from './domain/perform.ts';
 import { createThrottle, type Throttle } from './domain/throttle.ts';
 import { Turns } from './domain/turns.ts';
@@ -35,8 +38,9 @@ import { openSqlite } from './store/sqlite.ts';
 import type { Store } from './store/store.ts';
 import { Arrivals } from './wire/arrivals.ts';
 import { type Credential, createAuthenticator } from './wire/authenticate.ts';
+import { answerLogin } from './wire/login.ts';
 import { createRouter } from './wire/router.ts';
-import { type Certificate, createApiServer, type PlainAnswer } from './wire/server.ts';
+import { type Certificate, createApiServer, type PlainAnswer, type PlainRequest } from './wire/server.ts';
 import { launchProfileJobs } from './worker/launch-profile.ts';
 import { streamingImageJobs } from './worker/streaming-image.ts';
 import { streamingSessionJobs } from './worker/streaming-session.ts';
@@ -211,6 +215,7 @@ function assemble(
   const withPolicies = createGrants(store);
   const services: Services = { ...parts, turns: new Turns(), audit, wake: worker.wake };
   const throttle = throttleOf(config);
+  const loginParts = { ...parts, passwords: createPasswords(), limits: new LoginLimits(), loginMs: config.loginMs };
   let ready = false;
   let wakes: Wakes | undefined;
   const server = createApiServer<Handler<OperationName>, Principal>(
@@ -228,10 +233,11 @@ function assemble(
         if (principal) audit.refused({ ...call, principal }, error);
       },
     },
-    new Map([
-      ['/healthz', async () => plainText(200, 'ok')],
-      ['/readyz', () => readiness(parts, ready)],
-      ['/metrics', async () => ({ status: 200, ...(await metrics.render()) })],
+    new Map<string, (request: PlainRequest) => Promise<PlainAnswer>>([
+      ['GET /healthz', async () => plainText(200, 'ok')],
+      ['GET /readyz', () => readiness(parts, ready)],
+      ['GET /metrics', async () => ({ status: 200, ...(await metrics.render()) })],
+      ['POST /login', (request) => answerLogin(request, (login) => logIn(login, loginParts))],
     ]),
     config,
     {

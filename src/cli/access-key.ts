@@ -27,7 +27,7 @@ export const accessKeyCommands: readonly Command[] = [
         repeatable: true,
       },
     },
-    note: 'Without --service it is an administrator: it may do everything. A service may do what its policies allow.',
+    note: 'Without --service and --user it is an administrator: it may do everything.',
     run: (given, config) => withParts(config, (parts) => createAccessKey(given, parts)),
   },
   {
@@ -60,7 +60,7 @@ export const accessKeyCommands: readonly Command[] = [
 async function createAccessKey(given: Arguments, parts: Parts): Promise<object> {
   const sources = readPolicies(given.options('policy'));
   if (sources.length > 0 && !(await holderOf(given, parts))) {
-    throw new CommandFailed('--policy needs --service: policies belong to a service, not to a key.');
+    throw new CommandFailed('--policy needs --service or --user: policies belong to them, not to a key.');
   }
   if (new Set(sources.map(({ name }) => name)).size < sources.length) {
     throw new CommandFailed('Two files of --policy have the same name, which would be that of both policies.');
@@ -79,7 +79,7 @@ async function createAccessKey(given: Arguments, parts: Parts): Promise<object> 
   return { accessKeyId, secretAccessKey: made.secretAccessKey, ...rest, ...policies };
 }
 
-/** Makes a service known that has no policies yet, and gives it the new ones. */
+/** Makes a service known that has no policies yet, and gives the holder the new ones. */
 async function grantWrites(holder: Holder, sources: readonly PolicySource[], parts: Parts): Promise<Write[]> {
   const before = await getGrant(parts.store, holder);
   if (before && sources.length === 0) return [];

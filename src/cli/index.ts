@@ -8,6 +8,7 @@ import { eulaCommands } from './eula.ts';
 import { groupCommands } from './group.ts';
 import { keyCommands } from './key.ts';
 import { machineImageCommands } from './machine-image.ts';
+import { passwordCommands } from './password.ts';
 import { policyCommands } from './policy.ts';
 import { serveCommands } from './serve.ts';
 import { userCommands } from './user.ts';
@@ -17,6 +18,7 @@ export const commands: readonly Command[] = [
   ...machineImageCommands,
   ...eulaCommands,
   ...userCommands,
+  ...passwordCommands,
   ...groupCommands,
   ...accessKeyCommands,
   ...policyCommands,

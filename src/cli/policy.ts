@@ -1,4 +1,4 @@
-/** `backlot policy`: stores IAM policies, gives them to services, checks them, and explains what they decide. */
+/** `backlot policy`: stores IAM policies, gives them to services and users, checks them, and explains what they decide. */
 import { systemClock } from '../clock.ts';
 import { attachPolicies, detachPolicy, type Grant, type Holder, heldPolicy, readGrant } from '../domain/grant.ts';
 import { KIND } from '../domain/kinds.ts';
@@ -81,7 +81,7 @@ export const policyCommands: readonly Command[] = [
   },
   {
     name: 'policy attach',
-    summary: 'Gives a stored policy to a service: all its keys may do what it allows, at once.',
+    summary: 'Gives a stored policy to a service or a user: all their keys may do what it allows, at once.',
     positionals: ['NAME'],
     options: HOLDER_OPTIONS,
     run: (given, config) =>
@@ -96,7 +96,7 @@ export const policyCommands: readonly Command[] = [
   },
   {
     name: 'policy detach',
-    summary: 'Takes a stored policy away from a service.',
+    summary: 'Takes a stored policy away from a service or a user.',
     positionals: ['NAME'],
     options: HOLDER_OPTIONS,
     run: (given, config) =>
@@ -104,7 +104,7 @@ export const policyCommands: readonly Command[] = [
         const [name] = given.positionals as [string];
         await writeDecided(parts.store, async () => {
           const { holder, grant } = await requireHolder(given, parts);
-          if (!readGrant(grant).policies.includes(name))
+          if (!grant || !readGrant(grant).policies.includes(name))
             throw new CommandFailed(`${calledBy(holder)} does not have the policy ${name}.`);
           return [detachPolicy(grant, name)];
         });
@@ -171,7 +171,7 @@ const calledBy = ({ role, name }: Pick<Holder, 'role' | 'name'>) => `${role} ${n
 
 async function shownGrant(given: Arguments, parts: Parts): Promise<object> {
   const { holder, grant } = await requireHolder(given, parts);
-  return { [holder.role]: holder.name, policies: readGrant(grant).policies };
+  return { [holder.role]: holder.name, policies: grant ? readGrant(grant).policies : [] };
 }
 
 /** A studio's ARN in both its forms, as the server looks at it. */

@@ -20,6 +20,7 @@ export const KIND = {
   accessKey: 'access-key',
   policy: 'policy',
   grant: 'grant',
+  password: 'password',
   installation: 'installation',
 } as const;
 

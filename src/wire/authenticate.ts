@@ -6,6 +6,7 @@
  * access key and a wrong signature cost the same work. It must never act on anything parsed elsewhere, believe the hash
  * a client claims for its body, accept a request whose x-amz-* headers are not all signed, or say what it calculated.
  */
+import { hash } from 'node:crypto';
 import type { Clock } from '../clock.ts';
 import { ServiceError } from '../errors.ts';
 import {
@@ -39,8 +40,8 @@ export interface Credential {
   readonly accessKeyId: string;
   readonly secretAccessKey: string;
   readonly principalId: string;
-  /** Set on a temporary credential, which is then of no use without it. */
-  readonly sessionToken?: string;
+  /** SHA-256 of the token, without which a temporary credential is of no use; absent on others. */
+  readonly sessionTokenDigest?: string;
   /** Milliseconds since 1970; from this moment on the credential is refused. */
   readonly expiresAt?: number;
 }
@@ -289,7 +290,7 @@ function admit(
   return credential;
 }
 
-function isTokenRight({ sessionToken }: Credential, given: string | undefined): boolean {
-  if (sessionToken === undefined) return given === undefined;
-  return given !== undefined && equalInConstantTime(sessionToken, given);
+function isTokenRight({ sessionTokenDigest }: Credential, given: string | undefined): boolean {
+  if (sessionTokenDigest === undefined) return given === undefined;
+  return given !== undefined && equalInConstantTime(sessionTokenDigest, hash('sha256', given));
 }

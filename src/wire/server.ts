@@ -49,11 +49,26 @@ export interface RefusedCall<P> {
   readonly origin: Origin;
 }
 
+/** What comes to a place outside the API. The body is empty but for a POST. */
+export interface PlainRequest {
+  readonly contentType: string | undefined;
+  readonly body: Buffer;
+  readonly remoteAddress: string | undefined;
+}
+
 export interface PlainAnswer {
   readonly status: number;
   readonly contentType: string;
   readonly body: string;
+  /** Nothing on the way may keep it. */
+  readonly isSecret?: boolean;
 }
+
+/** By method and path, as `GET /healthz`. They have no signature, and nothing for pages of other sites. */
+export type PlainPlaces = ReadonlyMap<string, (request: PlainRequest) => Promise<PlainAnswer>>;
+
+/** More than any body of a plain place needs. */
+const PLAIN_BODY_BYTES_MAX = 4_096;
 
 export interface ServerLimits {
   readonly bodyBytesMax: number;
@@ -108,8 +123,8 @@ const NO_BODY = Buffer.alloc(0);
 
 export function createApiServer<H, P>(
   api: Api<H, P>,
-  /** Answers outside the API (health, metrics), by path. They take no input. */
-  plain: ReadonlyMap<string, () => Promise<PlainAnswer>>,
+  /** Answers outside the API: health, metrics, log-in. */
+  plain: PlainPlaces,
   limits: ServerLimits,
   events: ServerEvents,
   /** For TLS; plain HTTP where absent. The server's `setSecureContext` takes the next one. */
@@ -153,7 +168,7 @@ function overTls(
 
 async function serve<H, P>(
   api: Api<H, P>,
-  plain: ReadonlyMap<string, () => Promise<PlainAnswer>>,
+  plain: PlainPlaces,
   limits: ServerLimits,
   events: ServerEvents,
   began: (response: ServerResponse) => void,
@@ -167,6 +182,8 @@ async function serve<H, P>(
   // Read while the connection is certain to be there: once it is closed it has no address.
   const origin: Origin = { remoteAddress: request.socket.remoteAddress, requestId };
   let operationName = 'Unknown';
+  /** Whether pages of other sites may read the answer. */
+  let isForAll = true;
   let status = 500;
   let match: Match<H> | undefined;
   let principal: P | undefined;
@@ -175,14 +192,18 @@ async function serve<H, P>(
     const target = request.url!;
     const queryAt = target.indexOf('?');
     const path = queryAt < 0 ? target : target.slice(0, queryAt);
+    const plainly = plain.get(`${request.method} ${path}`);
+    isForAll = plainly === undefined && !plain.has(`POST ${path}`);
     if (request.method === 'OPTIONS') {
-      status = answer(request, response, 204, requestId, '', PREFLIGHT_HEADERS);
+      status = answer(request, response, 204, requestId, '', isForAll ? PREFLIGHT_HEADERS : []);
       return;
     }
-    const plainAnswer = request.method === 'GET' ? plain.get(path) : undefined;
-    if (plainAnswer) {
+    if (plainly) {
       operationName = path;
-      status = answerPlain(response, requestId, await plainAnswer());
+      const body = hasBody(request) ? await readBody(request, PLAIN_BODY_BYTES_MAX) : NO_BODY;
+      const contentType = request.headers['content-type'];
+      const { remoteAddress } = request.socket;
+      status = answerPlain(response, requestId, await plainly({ contentType, body, remoteAddress }));
       return;
     }
     match = api.match(request.method!, path);
@@ -203,7 +224,7 @@ async function serve<H, P>(
     if (match && !(error instanceof RequestAborted)) {
       api.refused({ operation: match.route.operation, principal, input, origin }, error);
     }
-    status = answerError(request, response, requestId, operationName, error, events);
+    status = answerError(request, response, requestId, operationName, error, events, isForAll);
   } finally {
     events.answered(operationName, status, (performance.now() - startedAt) / 1000);
   }
@@ -295,11 +316,13 @@ function answer(
   return status;
 }
 
-function answerPlain(response: ServerResponse, requestId: string, { status, contentType, body }: PlainAnswer): number {
+function answerPlain(response: ServerResponse, requestId: string, answered: PlainAnswer): number {
+  const { status, contentType, body, isSecret } = answered;
   response.writeHead(status, {
     'Content-Type': contentType,
     'Content-Length': Buffer.byteLength(body),
     'x-amzn-RequestId': requestId,
+    ...(isSecret && { 'Cache-Control': 'no-store' }),
   });
   response.end(body);
   return status;
@@ -325,6 +348,7 @@ function answerError(
   operationName: string,
   error: unknown,
   events: ServerEvents,
+  isForAll: boolean,
 ): number {
   if (error instanceof RequestAborted || response.destroyed) return 499;
   const outward = outwardOf(error, requestId);
@@ -335,6 +359,6 @@ function answerError(
   }
   const headers = ['x-amzn-ErrorType', outward.name];
   if (outward.retryAfterSeconds !== undefined) headers.push('Retry-After', `${outward.retryAfterSeconds}`);
-  if (request.headers.origin !== undefined) headers.push(...CORS_HEADERS);
+  if (isForAll && request.headers.origin !== undefined) headers.push(...CORS_HEADERS);
   return answer(request, response, outward.status, requestId, errorBody(outward), headers);
 }

@@ -1,17 +1,18 @@
 /**
- * What no row asks for: expired tokens and old lines of the audit are forgotten, and what a deleted or failed image or
- * session has left is destroyed, bytes and workstations. It finds its work by looking at what is there, so a crash at any
- * point loses nothing. Machine images are not its matter: their rows show what is left of one. It must never touch what
- * may still be in the making, nor what the database does not know.
+ * What no row asks for: expired tokens, old lines of the audit and keys whose log-in has ended are deleted, and what a
+ * deleted or failed image or session has left is destroyed, bytes and workstations. It finds its work by looking at what
+ * is there, so a crash at any point loses nothing. Machine images are not its matter: their rows show what is left of one.
+ * It must never touch what may still be in the making, nor what the database does not know.
  */
 import type { Clock } from '../clock.ts';
 import type { Compute } from '../compute/compute.ts';
+import { TEMPORARY } from '../domain/access-key.ts';
 import type { AuditTrail } from '../domain/audit.ts';
 import { KIND } from '../domain/kinds.ts';
 import type { Images } from '../images/images.ts';
 import type { Keys } from '../keys/keys.ts';
 import type { Log } from '../log.ts';
-import type { Row, Store } from '../store/store.ts';
+import { GuardFailed, type Row, type Store } from '../store/store.ts';
 import { destroyBytes } from './streaming-image.ts';
 
 export interface UpkeepPorts {
@@ -33,6 +34,9 @@ export const ORPHAN_AGE_MS = 15 * 60_000;
 const DESTROY_MS_MAX = 60_000;
 const TOKENS_PER_WRITE = 1_000;
 const LINES_PER_WRITE = 1_000;
+/** An hour: longer than any client goes on with what it has. */
+export const ENDED_KEY_AGE_MS = 60 * 60_000;
+const KEYS_PER_WRITE = 200;
 
 export interface Upkeep {
   start(): void;
@@ -67,14 +71,16 @@ export function createUpkeep(ports: UpkeepPorts): Upkeep {
 
 /** None waits for another to succeed: on a full disk no token can be forgotten, and orphans may be what fills it. */
 async function upkeep(ports: UpkeepPorts): Promise<void> {
-  const outcomes = await Promise.allSettled([
-    forgetTokens(ports),
-    forgetAudit(ports),
-    ports.audit.flush(),
-    destroyOrphans(ports),
-    destroyOrphanedWorkstations(ports),
-    sweepLeftovers(ports),
-  ]);
+  const works = [
+    forgetTokens,
+    forgetAudit,
+    deleteEndedKeys,
+    destroyOrphans,
+    destroyOrphanedWorkstations,
+    sweepLeftovers,
+    ({ audit }: UpkeepPorts) => audit.flush(),
+  ];
+  const outcomes = await Promise.allSettled(works.map((work) => work(ports)));
   for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
 }
 
@@ -87,6 +93,27 @@ async function forgetTokens({ store, clock }: UpkeepPorts): Promise<void> {
 async function forgetAudit({ store, clock, auditMs }: UpkeepPorts): Promise<void> {
   const write = { op: 'forgetAudit', before: clock.now() - auditMs, limit: LINES_PER_WRITE } as const;
   while ((await store.write([write])) === LINES_PER_WRITE);
+}
+
+/** Keys that ended some time ago: until then their bearers are told that they are too late, and not that they are unknown. */
+async function deleteEndedKeys({ store, clock }: UpkeepPorts): Promise<void> {
+  const query = {
+    kind: KIND.accessKey,
+    state: TEMPORARY,
+    dueBy: clock.now() - ENDED_KEY_AGE_MS,
+    limit: KEYS_PER_WRITE,
+  };
+  for (;;) {
+    const rows = await store.list(query);
+    if (rows.length === 0) return;
+    try {
+      await store.write(rows.map(({ kind, id, version }) => ({ op: 'delete', kind, id, version })));
+    } catch (error) {
+      // Another process is at the same.
+      if (error instanceof GuardFailed) return;
+      throw error;
+    }
+  }
 }
 
 /**

@@ -1,7 +1,7 @@
 /** Access keys: what may be listed is in the document, the secret is sealed, and a sealed secret is of no use elsewhere. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { newAccessKey, openSecret, readPrincipal, SERVICE, USER } from '../../src/domain/access-key.ts';
+import { newAccessKey, openSecrets, readPrincipal, SERVICE, USER } from '../../src/domain/access-key.ts';
 import { KIND } from '../../src/domain/kinds.ts';
 import { createWorld } from '../support/domain.ts';
 
@@ -24,9 +24,9 @@ test('a new access key says whose it is and what for, and nowhere holds its secr
 test('the secret is opened from its own row, and from no other', () => {
   const { keys, services } = createWorld();
   const [one, other] = [newAccessKey('one', keys, services), newAccessKey('other', keys, services)];
-  assert.equal(openSecret(one.row, keys), one.secretAccessKey);
+  assert.deepEqual(openSecrets(one.row, keys), { secretAccessKey: one.secretAccessKey });
   assert.notEqual(one.secretAccessKey, other.secretAccessKey);
-  assert.throws(() => openSecret({ ...one.row, private: other.row.private }, keys));
+  assert.throws(() => openSecrets({ ...one.row, private: other.row.private }, keys));
 });
 
 test('a key of a service or a user says whose it is, is no administrator, and carries no rights', () => {

@@ -11,6 +11,8 @@ const FORMS: Record<keyof Ids, RegExp> = {
   machineImage: /^ami-[0-9a-f]{17}$/,
   identityStore: /^d-[0-9a-f]{10}$/,
   accessKey: /^AKIA[A-Z2-7]{16}$/,
+  temporaryAccessKey: /^ASIA[A-Z2-7]{16}$/,
+  sessionToken: /^[A-Za-z0-9_-]{43}$/,
   principal: /^AIDA[A-Z2-7]{16}$/,
   ticket: /^[\w-]{43}$/,
   secretKey: /^[A-Za-z0-9+/]{40}$/,

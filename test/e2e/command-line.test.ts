@@ -133,6 +133,7 @@ describe('backlot explains itself', { concurrency: true }, () => {
       tlsKeyFile: '/etc/backlot/',
       tombstoneMs: '-1',
       tokenMs: 'long',
+      loginMs: '37',
       streamingImagesMax: '1.5',
       studioComponentsMax: '10001',
       sharedFileSystemsMax: 'ten',

@@ -214,7 +214,7 @@ describe('an access key with policies', () => {
     }
     for (const [words, says] of [
       [['--service', 'a b'], /name of a service/],
-      [['--policy', writePolicy('alone', allow)], /--policy needs --service/],
+      [['--policy', writePolicy('alone', allow)], /--policy needs --service or --user/],
     ] as const) {
       const { code, stderr } = await installation.backlot(['access-key', 'create', ...words]);
       assert.deepEqual([code, says.test(stderr)], [1, true], stderr);

@@ -316,7 +316,7 @@ describe('MinIO added a way to authenticate to two handlers and forgot the third
     }
   });
 
-  test('without credentials there is health and metrics, and nothing else', async () => {
+  test('without credentials there is health, metrics and a place to log in, and nothing else', async () => {
     const open = ['/healthz', '/readyz', '/metrics'];
     const paths = [
       ...open,
@@ -331,7 +331,8 @@ describe('MinIO added a way to authenticate to two handlers and forgot the third
     for (const path of paths) {
       for (const method of ['GET', 'POST', 'PATCH', 'PUT', 'DELETE']) {
         const { status } = await exchange(service.port, `${method} ${path} HTTP/1.1\r\nHost: x\r\n\r\n`);
-        const expected = open.includes(path) && method === 'GET' ? [200] : [403, 404];
+        const isLogin = path === '/login' && method === 'POST';
+        const expected = open.includes(path) && method === 'GET' ? [200] : isLogin ? [415] : [403, 404];
         assert.ok(expected.includes(status), `${method} ${path}: ${status}`);
       }
     }

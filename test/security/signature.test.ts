@@ -147,7 +147,8 @@ describe('MinIO compared signatures in variable time', () => {
 
   /** Comparisons by an operator of what an attacker could guess at; whether it is there at all is no secret. */
   function comparedByOperator(text: string): string[] {
-    const isSecret = (operand: string) => /(signature|hmac|sessionToken|secretAccessKey)\)?$/i.test(operand);
+    const isSecret = (operand: string) =>
+      /(signature|hmac|sessionToken(Digest)?|password|secretAccessKey)\)?$/i.test(operand);
     const isAbsence = (operand: string) => /^(undefined|null|'')/.test(operand);
     return [...text.matchAll(/([\w.()']+)\s*[!=]==?\s*([\w.']+)/g)]
       .filter(([, left, right]) => (isSecret(left!) && !isAbsence(right!)) || (isSecret(right!) && !isAbsence(left!)))

@@ -1,16 +1,20 @@
 /**
  * Upkeep: bytes that no image needs are destroyed with their key, young ones and needed ones never; expired tokens are
- * forgotten a bounded number at a time; and nothing that fails keeps the rest from being done.
+ * forgotten, and ended keys deleted, a bounded number at a time; and nothing that fails keeps the rest from being done.
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { StreamingImage } from '../../src/contract/streaming-image.ts';
 import type { StreamingSession } from '../../src/contract/streaming-session.ts';
+import { newAccessKey, newTemporaryKey, USER } from '../../src/domain/access-key.ts';
+import { KIND } from '../../src/domain/kinds.ts';
+import { storedPassword } from '../../src/domain/password.ts';
 import type { Log } from '../../src/log.ts';
 import type { Write } from '../../src/store/store.ts';
-import { createUpkeep, ORPHAN_AGE_MS } from '../../src/worker/upkeep.ts';
+import { createUpkeep, ENDED_KEY_AGE_MS, ORPHAN_AGE_MS } from '../../src/worker/upkeep.ts';
 import { createWorld, silentLog, type World } from '../support/domain.ts';
 import { intercepted } from '../support/intercept.ts';
+import { putPerson } from '../support/people.ts';
 import { putAmazonImage, putImage, putSession } from '../support/rows.ts';
 import { until } from '../support/until.ts';
 
@@ -319,4 +323,24 @@ test('started, it runs at once and then every ten minutes, even when a run has f
   t.mock.timers.tick(600_000);
   await new Promise((resolve) => setImmediate(resolve));
   assert.equal(lists, 2);
+});
+
+test('keys that were logged in for are deleted an hour after their end, however many there are; no others are', async () => {
+  const world = createWorld();
+  const principalId = await putPerson(world.store, 'ada', 'correct horse');
+  const holder = { role: USER, name: 'ada', principalId } as const;
+  const password = (await storedPassword(world.store, principalId))!;
+  const now = world.clock.now();
+  const put = async (endedMs: number) => {
+    const made = newTemporaryKey(holder, { expiresAt: now - endedMs, password }, world.keys, world.services);
+    await world.store.write([{ op: 'insert', row: made.row }]);
+    return made.row.id;
+  };
+  const lasting = newAccessKey('', world.keys, world.services, holder).row;
+  await world.store.write([{ op: 'insert', row: lasting }]);
+  for (let index = 0; index < 450; index += 1) await put(ENDED_KEY_AGE_MS + index);
+  const kept = [lasting.id, await put(ENDED_KEY_AGE_MS - 1), await put(-1)];
+  await upkeepOf(world).runOnce();
+  const left = await world.store.list({ kind: KIND.accessKey, limit: 10 });
+  assert.deepEqual(left.map(({ id }) => id).sort(), kept.sort());
 });

@@ -1,0 +1,111 @@
+/** `backlot user set-password` and `backlot login`: how people come to access keys that end by themselves. */
+import type { Config } from '../config.ts';
+import { KIND } from '../domain/kinds.ts';
+import { createPasswords, flawOf, setPassword } from '../domain/password.ts';
+import { userNameOf } from '../domain/user-lookup.ts';
+import { type Arguments, type Command, CommandFailed } from './command.ts';
+import { requireUser } from './holder.ts';
+import { PASSWORD_OPTIONS, readPassword } from './read-password.ts';
+import { withParts } from './with-parts.ts';
+import { writeDecided } from './write-decided.ts';
+
+/** A server that is busy with other log-ins may take some seconds. */
+const ANSWER_MS_MAX = 30_000;
+
+export const passwordCommands: readonly Command[] = [
+  {
+    name: 'user set-password',
+    summary: 'Sets the password that a user logs in with, and ends what was logged in for with the one before.',
+    positionals: ['NAME'],
+    options: PASSWORD_OPTIONS,
+    run: (given, config) =>
+      withParts(config, async (parts) => {
+        const [name] = given.positionals as [string];
+        const { id } = await requireUser(name, parts);
+        const password = await readPassword(given.option('password-file'), [`Password of ${name}: `, 'Once more: ']);
+        const flaw = flawOf(password);
+        if (flaw) throw new CommandFailed(flaw);
+        const hashed = await createPasswords().hash(password);
+        await writeDecided(parts.store, async () => [
+          setPassword(id, hashed, await parts.store.get(KIND.password, id), parts.clock.now()),
+        ]);
+        return { principalId: id, userName: userNameOf(await requireUser(id, parts)) };
+      }),
+  },
+  {
+    name: 'login',
+    summary: 'Logs a user in, and prints credentials as credential_process of the AWS tools takes them.',
+    positionals: [],
+    options: {
+      user: { value: 'NAME', meaning: 'Who logs in', required: true },
+      endpoint: { value: 'URL', meaning: 'Address of the server; by default the one that the settings name' },
+      'duration-seconds': {
+        value: 'SECONDS',
+        meaning: 'For how long, at least 900; as long as the server allows if left out',
+      },
+      ...PASSWORD_OPTIONS,
+      'plain-http': { meaning: 'Send the password unencrypted to another machine as well' },
+    },
+    note: 'In ~/.aws/config: credential_process = /path/to/backlot login --user NAME --endpoint URL --password-file FILE',
+    run: async (given, config) => {
+      const endpoint = endpointOf(given, config);
+      const durationSeconds = durationOf(given);
+      const password = await readPassword(given.option('password-file'), ['Password: ']);
+      const body = JSON.stringify({ userName: given.option('user'), password, durationSeconds });
+      process.stdout.write(`${await askServer(new URL('/login', endpoint), body)}\n`);
+      return undefined;
+    },
+  },
+];
+
+/** @throws CommandFailed for an address that would show the password to the network. */
+function endpointOf(given: Arguments, { publicUrl, port }: Config): URL {
+  const text = given.option('endpoint') ?? publicUrl ?? `http://127.0.0.1:${port}`;
+  if (!URL.canParse(text) || !/^https?:$/.test(new URL(text).protocol)) {
+    throw new CommandFailed('--endpoint must be an http:// or https:// address.');
+  }
+  const url = new URL(text);
+  const isNear = /^(localhost|127(\.\d+){3}|\[::1\])$/.test(url.hostname);
+  if (url.protocol === 'https:' || isNear || given.has('plain-http')) return url;
+  throw new CommandFailed(
+    `${url.origin} is another machine, and http:// would show it the password unencrypted: use https://, or --plain-http where the network is yours.`,
+  );
+}
+
+function durationOf(given: Arguments): number | undefined {
+  const text = given.option('duration-seconds');
+  if (text === undefined) return undefined;
+  if (!/^\d{1,6}$/.test(text)) throw new CommandFailed('--duration-seconds must be a whole number.');
+  return Number(text);
+}
+
+/** @throws CommandFailed */
+async function askServer(url: URL, body: string): Promise<string> {
+  const headers = { 'content-type': 'application/json' };
+  const signal = AbortSignal.timeout(ANSWER_MS_MAX);
+  let status: number;
+  let text: string;
+  try {
+    // A redirect would take the password elsewhere.
+    const answer = await fetch(url, { method: 'POST', headers, body, signal, redirect: 'error' });
+    status = answer.status;
+    text = await answer.text();
+  } catch (error) {
+    throw new CommandFailed(`${url.origin} does not answer: ${reasonOf(error)}.`);
+  }
+  if (status === 200) return text;
+  throw new CommandFailed(`${url.origin} answered ${status}: ${messageIn(text)}`);
+}
+
+function reasonOf(error: unknown): string {
+  const { cause, message } = error as Error & { cause?: { code?: string; message?: string } };
+  return cause?.code ?? cause?.message ?? message;
+}
+
+function messageIn(text: string): string {
+  try {
+    return String((JSON.parse(text) as { message?: unknown }).message);
+  } catch {
+    return 'it does not look like Backlot.';
+  }
+}
