@@ -1,6 +1,6 @@
 /**
- * Writes the documents that are made from code: docs/api.md from the contract, docs/states.md from the lifecycle tables,
- * and the README's table of settings from src/config.ts. With --check it writes nothing and fails when one is stale.
+ * Writes the documents that are made from code: docs/api.md from the contract, docs/states.md from the lifecycle tables, the
+ * README's table of settings from src/config.ts, and that of personas in docs/permissions.md from what decides for them. With --check it writes nothing and fails when one is stale.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { SETTINGS } from '../src/config.ts';
@@ -9,6 +9,8 @@ import { API_PREFIX, type Operation } from '../src/contract/operation.ts';
 import type { ListShape, Members, Shape, StructureShape, UnionShape } from '../src/contract/shape.ts';
 import type { Lifecycle } from '../src/domain/lifecycle.ts';
 import { lifecycles } from '../src/domain/lifecycles.ts';
+import { PERSONAS, type Persona } from '../src/domain/persona.ts';
+import { statementsAbout } from '../src/domain/policy.ts';
 import { ERROR_STATUS } from '../src/errors.ts';
 
 const root = new URL('../', import.meta.url);
@@ -185,26 +187,45 @@ function statesDocument(): string {
   ].join('\n');
 }
 
-const SETTINGS_START = '<!-- settings -->\n';
-const SETTINGS_END = '<!-- /settings -->';
+/** A document written by hand, with the lines between two markers made anew. */
+function withTable(path: string, marker: string, lines: readonly string[]): string {
+  const text = readFileSync(new URL(path, root), 'utf8');
+  const opening = `<!-- ${marker} -->\n`;
+  const start = text.indexOf(opening) + opening.length;
+  const end = text.indexOf(`<!-- /${marker} -->`);
+  if (start < opening.length || end < start) throw new Error(`${path} has lost its markers of ${marker}`);
+  return `${text.slice(0, start)}${lines.join('\n')}\n${text.slice(end)}`;
+}
 
-function readme(): string {
-  const text = readFileSync(new URL('README.md', root), 'utf8');
+function settingsTable(): string[] {
   const rows = Object.values(SETTINGS).map(
     ({ env, flag, default: byDefault, meaning }) =>
       `| ${code(env)} | ${flag === undefined ? '' : code(`--${flag}`)} | ${byDefault === '' ? '' : code(byDefault)} | ${cell(meaning)} |`,
   );
-  const table = ['| variable | flag | default | meaning |', '|---|---|---|---|', ...rows].join('\n');
-  const start = text.indexOf(SETTINGS_START) + SETTINGS_START.length;
-  const end = text.indexOf(SETTINGS_END);
-  if (start < SETTINGS_START.length || end < start) throw new Error('README.md has lost its settings markers');
-  return `${text.slice(0, start)}${table}\n${text.slice(end)}`;
+  return ['| variable | flag | default | meaning |', '|---|---|---|---|', ...rows];
+}
+
+/** What a persona may, as its policy says it: with conditions, only what they are about, which is the user's own. */
+function allowedTo({ policies }: Persona, operation: string): string {
+  const allows = statementsAbout(policies, `nimble:${operation}`).filter(({ effect }) => effect === 'Allow');
+  if (allows.length === 0) return '';
+  return allows.some(({ conditions }) => conditions.length === 0) ? 'yes' : 'own';
+}
+
+function personasTable(): string[] {
+  const rows = (operations as readonly Operation[]).map(({ name }) => {
+    const cells = PERSONAS.map((persona) => allowedTo(persona, name));
+    return `| ${code(name)} | ${cells.join(' | ')} |`;
+  });
+  const names = PERSONAS.map(({ name }) => name);
+  return [`| operation | ${names.join(' | ')} |`, `|---|${names.map(() => '---|').join('')}`, ...rows];
 }
 
 const documents: readonly [string, string][] = [
   ['docs/api.md', apiDocument()],
   ['docs/states.md', statesDocument()],
-  ['README.md', readme()],
+  ['docs/permissions.md', withTable('docs/permissions.md', 'personas', personasTable())],
+  ['README.md', withTable('README.md', 'settings', settingsTable())],
 ];
 
 const check = process.argv.includes('--check');

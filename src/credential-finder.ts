@@ -4,7 +4,8 @@
  * or deleted, in this process or another, is a new object or none at once. What was made of a row must never serve for a
  * row that says anything else.
  */
-import { isHeld, openSecrets, readPrincipal, USER } from './domain/access-key.ts';
+import { USER } from './domain/access.ts';
+import { isHeld, openSecrets, readPrincipal } from './domain/access-key.ts';
 import type { Principal } from './domain/context.ts';
 import { KIND } from './domain/kinds.ts';
 import type { Keys } from './keys/keys.ts';

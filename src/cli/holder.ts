@@ -1,5 +1,5 @@
 /** Whom a command is about: the service that `--service` names, or the user that `--user` does. */
-import { USER } from '../domain/access-key.ts';
+import { USER } from '../domain/access.ts';
 import { getGrant, type Holder, serviceNamed } from '../domain/grant.ts';
 import { findUser, userNameOf } from '../domain/user-lookup.ts';
 import type { Parts } from '../service.ts';

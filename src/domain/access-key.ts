@@ -8,15 +8,12 @@ import { createHash } from 'node:crypto';
 import { wireTime } from '../clock.ts';
 import type { Keys } from '../keys/keys.ts';
 import type { Row, Store } from '../store/store.ts';
-import { ADMINISTRATOR } from './access.ts';
+import { ADMINISTRATOR, SERVICE, type USER } from './access.ts';
 import type { Principal, Services } from './context.ts';
 import type { Holder } from './grant.ts';
 import { KIND, newRow } from './kinds.ts';
 import { type StoredPassword, storedPassword } from './password.ts';
 import { isEnabled } from './user-lookup.ts';
-
-export const SERVICE = 'service';
-export const USER = 'user';
 
 /** `doc` of an access key's row: what may be listed. */
 export interface AccessKey {

@@ -1,6 +1,6 @@
 /**
  * Who may call what. The default is to refuse: a call is made only by the administrator, or where a policy of the caller
- * allows it and none denies it. What even an administrator may not change (images provided for every studio) is a
+ * allows it and none denies it: one that was attached, or one of what a user is a member of (persona.ts). What even an administrator may not change (images provided for every studio) is a
  * rule of the resource.
  *
  * The order of checks, of which none may be moved:
@@ -23,11 +23,14 @@ import type { DomainSettings, Origin, Principal, Services } from './context.ts';
 import { requireFilter } from './eula.ts';
 import { AMAZON, KIND } from './kinds.ts';
 import { PERMISSIONS, type Permission } from './permissions.ts';
-import { type Decision, evaluateAll, statementsAbout } from './policy.ts';
+import { personasIn } from './persona.ts';
+import { type Decision, evaluateAll, type Policies, statementsAbout } from './policy.ts';
 import type { ResourceType } from './policy-terms.ts';
 import { requireTags } from './tag-limits.ts';
 
 export const ADMINISTRATOR = 'administrator';
+export const SERVICE = 'service';
+export const USER = 'user';
 
 type Input = Readonly<Record<string, unknown>>;
 type Place = Pick<DomainSettings, 'region' | 'accountId'>;
@@ -65,7 +68,24 @@ async function decide(call: Call, parts: Parts): Promise<void> {
   const permission = permissionOf(call.operation.name);
   if (!permission) throw denied(call, { action: call.operation.name, names: ['*'] }, 'implicit-deny', parts.settings);
   if (call.input.tags) requireTags(call.input.tags as Record<string, string>);
-  for (const check of checksOf(call, permission, parts.settings)) await requireAllowed(call, permission, check, parts);
+  const policies = await policiesOf(call, permission, parts.store);
+  for (const check of checksOf(call, permission, parts.settings)) {
+    await requireAllowed({ ...call, permission, policies }, check, parts);
+  }
+}
+
+/** Those that were given to the caller, and those of what a user is a member of. */
+async function policiesOf(call: Call, permission: Permission, store: Store): Promise<readonly Policies[]> {
+  const { role, principalId, policies = [] } = call.principal;
+  if (role !== USER) return policies;
+  const personas = await personasIn(permission, call.input, principalId, store);
+  return [...policies, ...personas.map((persona) => persona.policies)];
+}
+
+/** A call with all that decides about it. */
+interface Question extends Call {
+  readonly permission: Permission;
+  readonly policies: readonly Policies[];
 }
 
 function permissionOf(operation: string): Permission | undefined {
@@ -73,12 +93,11 @@ function permissionOf(operation: string): Permission | undefined {
   return Object.hasOwn(permissions, operation) ? permissions[operation] : undefined;
 }
 
-async function requireAllowed(call: Call, permission: Permission, check: Check, parts: Parts): Promise<void> {
-  const { policies } = call.principal;
+async function requireAllowed(call: Question, check: Check, parts: Parts): Promise<void> {
+  const { policies } = call;
   const { settings, clock, store } = parts;
-  if (!policies) throw denied(call, check, 'implicit-deny', settings);
   const action = `nimble:${check.action}`;
-  const asking: Asking = { ...call, permission, now: clock.now(), settings };
+  const asking: Asking = { ...call, now: clock.now(), settings };
   const ask = (row: Row | undefined): Decision['decision'] => {
     const context = contextOf(asking, check.row && { row });
     return evaluateAll(policies, { action, resource: check.names, context }).decision;

@@ -4,7 +4,7 @@
  * attaches one also raises the policy's version, so that of an attaching and a deleting one is overtaken.
  */
 import type { Row, Store, Write } from '../store/store.ts';
-import { SERVICE, USER } from './access-key.ts';
+import { SERVICE, USER } from './access.ts';
 import type { Principal, Services } from './context.ts';
 import { KIND, newRow } from './kinds.ts';
 import type { Policies } from './policy.ts';

@@ -32,7 +32,7 @@ export async function profilesUsableBy(
   return (launchProfileId) => usable.has(launchProfileId);
 }
 
-async function isAdministrator(store: Store, studioId: string, principalId: string): Promise<boolean> {
+export async function isAdministrator(store: Store, studioId: string, principalId: string): Promise<boolean> {
   return (await store.get(KIND.studioMember, membershipId(studioId, principalId))) !== undefined;
 }
 

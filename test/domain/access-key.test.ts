@@ -1,7 +1,8 @@
 /** Access keys: what may be listed is in the document, the secret is sealed, and a sealed secret is of no use elsewhere. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { newAccessKey, openSecrets, readPrincipal, SERVICE, USER } from '../../src/domain/access-key.ts';
+import { SERVICE, USER } from '../../src/domain/access.ts';
+import { newAccessKey, openSecrets, readPrincipal } from '../../src/domain/access-key.ts';
 import { KIND } from '../../src/domain/kinds.ts';
 import { createWorld } from '../support/domain.ts';
 

@@ -4,7 +4,8 @@
  */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { newAccessKey, readPrincipal, SERVICE, USER } from '../../src/domain/access-key.ts';
+import { SERVICE, USER } from '../../src/domain/access.ts';
+import { newAccessKey, readPrincipal } from '../../src/domain/access-key.ts';
 import type { Principal } from '../../src/domain/context.ts';
 import {
   attachPolicies,

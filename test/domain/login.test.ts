@@ -4,7 +4,8 @@
  */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { isHeld, newAccessKey, openSecrets, readPrincipal, TEMPORARY, USER } from '../../src/domain/access-key.ts';
+import { USER } from '../../src/domain/access.ts';
+import { isHeld, newAccessKey, openSecrets, readPrincipal, TEMPORARY } from '../../src/domain/access-key.ts';
 import { KIND } from '../../src/domain/kinds.ts';
 import { type LoginParts, type LoginRequest, logIn } from '../../src/domain/login.ts';
 import { LoginLimits } from '../../src/domain/login-limits.ts';
