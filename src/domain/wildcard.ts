@@ -78,6 +78,8 @@ export function matches({ stretches, hasQuestionMark }: Wildcard, given: string)
 }
 
 function fitsAt({ pieces, text: plain }: Stretch, text: Characters, at: number): boolean {
+  // What ends in a `*` ends in an empty stretch, and most patterns do.
+  if (plain === '') return true;
   if (plain !== undefined && typeof text === 'string') return text.startsWith(plain, at);
   for (let index = 0; index < pieces.length; index += 1) {
     const piece = pieces[index];

@@ -9,6 +9,7 @@ import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
+import { measureAuthorization } from './authorization.ts';
 import { MOST_CONNECTIONS, measureGlance } from './glance.ts';
 import { burst, type Measured, median } from './load.ts';
 import { type PostgresPair, startPostgresPair, WHERE } from './postgres.ts';
@@ -38,7 +39,7 @@ const { values: flags } = parseArgs({
 });
 
 const USAGE = `npm run bench -- [--rounds N] [--seconds N] [--connections N] [--images N] [--import-gib N]
-  [--only throughput|postgres|scale|start|memory|glance] [--glance URL] [--profile]
+  [--only throughput|postgres|scale|authorization|start|memory|glance] [--glance URL] [--profile]
 docs/benchmarks.md is written only by a whole run; --profile leaves a .cpuprofile in .bench-profile`;
 
 const rounds = Number(flags.rounds);
@@ -201,6 +202,14 @@ async function scale(): Promise<void> {
   await ended(full.server);
 }
 
+async function authorization(): Promise<void> {
+  const micros = await measureAuthorization(rounds);
+  report('## Permissions\n');
+  report(
+    `To ask a policy of 20 statements, of which the last allows: ${micros.toFixed(1)} µs a request (aim: 10 µs), alone and without HTTP.\n`,
+  );
+}
+
 async function startUp(): Promise<void> {
   const times: number[] = [];
   const dataDir = join(directory, 'start');
@@ -304,6 +313,7 @@ async function main(): Promise<void> {
   if (wanted('postgres')) await postgres(bare);
   bare.process.kill('SIGTERM');
   if (wanted('scale')) await scale();
+  if (wanted('authorization')) await authorization();
   if (wanted('start')) await startUp();
   if (wanted('memory')) await memory();
   if (wanted('glance')) await glance();
