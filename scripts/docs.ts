@@ -215,7 +215,7 @@ function allowedTo({ policies }: Persona, operation: string): string {
 function personasTable(): string[] {
   const rows = (operations as readonly Operation[]).map(({ name }) => {
     const cells = PERSONAS.map((persona) => allowedTo(persona, name));
-    return `| ${code(name)} | ${cells.join(' | ')} |`;
+    return `| ${code(name)} ${cells.map((text) => (text ? `| ${text} ` : '| ')).join('')}|`;
   });
   const names = PERSONAS.map(({ name }) => name);
   return [`| operation | ${names.join(' | ')} |`, `|---|${names.map(() => '---|').join('')}`, ...rows];

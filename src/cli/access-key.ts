@@ -10,8 +10,8 @@ import { type Arguments, type Command, CommandFailed } from './command.ts';
 import { HOLDER_OPTIONS, holderOf } from './holder.ts';
 import { listDocuments } from './list-documents.ts';
 import { readPolicies } from './policy-file.ts';
+import { undisturbed } from './undisturbed.ts';
 import { withParts } from './with-parts.ts';
-import { writeDecided } from './write-decided.ts';
 
 export const accessKeyCommands: readonly Command[] = [
   {
@@ -65,12 +65,13 @@ async function createAccessKey(given: Arguments, parts: Parts): Promise<object> 
   if (new Set(sources.map(({ name }) => name)).size < sources.length) {
     throw new CommandFailed('Two files of --policy have the same name, which would be that of both policies.');
   }
-  let made!: ReturnType<typeof newAccessKey>;
-  await writeDecided(parts.store, async () => {
+  const made = await undisturbed(async () => {
     const holder = await holderOf(given, parts);
-    made = newAccessKey(given.option('name') ?? '', parts.keys, parts, holder);
-    const writes: Write[] = [{ op: 'insert', row: made.row }, commandLine('access-key create', made.row.id, parts)];
-    return holder ? [...writes, ...(await grantWrites(holder, sources, parts))] : writes;
+    const key = newAccessKey(given.option('name') ?? '', parts.keys, parts, holder);
+    const grant = holder ? await grantWrites(holder, sources, parts) : [];
+    const line = commandLine('access-key create', key.row.id, parts);
+    await parts.store.write([{ op: 'insert', row: key.row }, ...grant, line]);
+    return key;
   });
   const { accessKeyId, ...rest } = JSON.parse(made.row.doc) as AccessKey;
   const holder = await holderOf(given, parts);

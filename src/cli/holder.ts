@@ -1,10 +1,11 @@
 /** Whom a command is about: the service that `--service` names, or the user that `--user` does. */
 import { USER } from '../domain/access.ts';
 import { getGrant, type Holder, serviceNamed } from '../domain/grant.ts';
-import { findUser, userNameOf } from '../domain/user-lookup.ts';
+import { readUser } from '../domain/user.ts';
 import type { Parts } from '../service.ts';
 import type { Row } from '../store/store.ts';
 import { type Arguments, CommandFailed, type Option } from './command.ts';
+import { requireUser } from './user.ts';
 
 export const HOLDER_OPTIONS: Readonly<Record<string, Option>> = {
   service: { value: 'NAME', meaning: 'Service that has it: aws:username in policies' },
@@ -34,13 +35,6 @@ export async function holderOf(given: Arguments, parts: Parts): Promise<Holder |
   if (service !== undefined && user !== undefined) throw new CommandFailed('Give --service or --user, not both.');
   if (service !== undefined) return serviceNamed(service, parts);
   if (user === undefined) return undefined;
-  const row = await requireUser(user, parts);
-  return { role: USER, name: userNameOf(row), principalId: row.id };
-}
-
-/** @throws CommandFailed */
-export async function requireUser(nameOrId: string, { store }: Pick<Parts, 'store'>): Promise<Row> {
-  const row = await findUser(store, nameOrId);
-  if (!row) throw new CommandFailed(`There is no user ${nameOrId}. See: backlot user list`);
-  return row;
+  const row = await requireUser(user, parts.store);
+  return { role: USER, name: readUser(row).userName, principalId: row.id };
 }

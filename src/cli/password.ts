@@ -2,12 +2,12 @@
 import type { Config } from '../config.ts';
 import { KIND } from '../domain/kinds.ts';
 import { createPasswords, flawOf, setPassword } from '../domain/password.ts';
-import { userNameOf } from '../domain/user-lookup.ts';
+import { readUser } from '../domain/user.ts';
 import { type Arguments, type Command, CommandFailed } from './command.ts';
-import { requireUser } from './holder.ts';
 import { PASSWORD_OPTIONS, readPassword } from './read-password.ts';
+import { undisturbed } from './undisturbed.ts';
+import { requireUser } from './user.ts';
 import { withParts } from './with-parts.ts';
-import { writeDecided } from './write-decided.ts';
 
 /** A server that is busy with other log-ins may take some seconds. */
 const ANSWER_MS_MAX = 30_000;
@@ -16,20 +16,21 @@ export const passwordCommands: readonly Command[] = [
   {
     name: 'user set-password',
     summary: 'Sets the password that a user logs in with, and ends what was logged in for with the one before.',
-    positionals: ['NAME'],
+    positionals: ['NAME|ID'],
     options: PASSWORD_OPTIONS,
     run: (given, config) =>
       withParts(config, async (parts) => {
         const [name] = given.positionals as [string];
-        const { id } = await requireUser(name, parts);
+        const user = await requireUser(name, parts.store);
         const password = await readPassword(given.option('password-file'), [`Password of ${name}: `, 'Once more: ']);
         const flaw = flawOf(password);
         if (flaw) throw new CommandFailed(flaw);
         const hashed = await createPasswords().hash(password);
-        await writeDecided(parts.store, async () => [
-          setPassword(id, hashed, await parts.store.get(KIND.password, id), parts.clock.now()),
-        ]);
-        return { principalId: id, userName: userNameOf(await requireUser(id, parts)) };
+        await undisturbed(async () => {
+          const before = await parts.store.get(KIND.password, user.id);
+          await parts.store.write([setPassword(user.id, hashed, before, parts.clock.now())]);
+        });
+        return { principalId: user.id, userName: readUser(user).userName };
       }),
   },
   {

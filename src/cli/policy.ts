@@ -12,8 +12,8 @@ import { type Arguments, type Command, CommandFailed } from './command.ts';
 import { HOLDER_OPTIONS, requireHolder } from './holder.ts';
 import { listDocuments } from './list-documents.ts';
 import { readPolicies, readPolicyText } from './policy-file.ts';
+import { undisturbed } from './undisturbed.ts';
 import { withParts } from './with-parts.ts';
-import { writeDecided } from './write-decided.ts';
 
 export const policyCommands: readonly Command[] = [
   {
@@ -27,11 +27,11 @@ export const policyCommands: readonly Command[] = [
       const source = { name, text: readPolicyText(file) };
       compileSource(source);
       return withParts(config, async (parts) => {
-        let row!: Row;
-        await writeDecided(parts.store, async () => {
+        const row = await undisturbed(async () => {
           const before = await parts.store.get(KIND.policy, name);
-          row = storePolicy(source, before, parts);
-          return [{ op: before ? 'update' : 'insert', row }];
+          const next = storePolicy(source, before, parts);
+          await parts.store.write([{ op: before ? 'update' : 'insert', row: next }]);
+          return next;
         });
         return JSON.parse(row.doc) as StoredPolicy;
       });
@@ -69,12 +69,12 @@ export const policyCommands: readonly Command[] = [
     run: (given, config) =>
       withParts(config, async ({ store }) => {
         const [name] = given.positionals as [string];
-        await writeDecided(store, async () => {
+        await undisturbed(async () => {
           const { kind, id, version } = await requireStored(name, store);
           const holders = holdersOf(name, await listDocuments<Grant>(store, KIND.grant));
           if (holders.length > 0)
             throw new CommandFailed(`${name} is attached to ${holders.join(', ')}: policy detach it there first.`);
-          return [{ op: 'delete', kind, id, version }];
+          await store.write([{ op: 'delete', kind, id, version }]);
         });
         return { deleted: name };
       }),
@@ -86,10 +86,10 @@ export const policyCommands: readonly Command[] = [
     options: HOLDER_OPTIONS,
     run: (given, config) =>
       withParts(config, async (parts) => {
-        await writeDecided(parts.store, async () => {
+        await undisturbed(async () => {
           const { holder, grant } = await requireHolder(given, parts);
           const policy = await requireStored(given.positionals[0]!, parts.store);
-          return [heldPolicy(policy), ...attachPolicies(holder, grant, [policy.id], parts)];
+          await parts.store.write([heldPolicy(policy), ...attachPolicies(holder, grant, [policy.id], parts)]);
         });
         return shownGrant(given, parts);
       }),
@@ -102,11 +102,11 @@ export const policyCommands: readonly Command[] = [
     run: (given, config) =>
       withParts(config, async (parts) => {
         const [name] = given.positionals as [string];
-        await writeDecided(parts.store, async () => {
+        await undisturbed(async () => {
           const { holder, grant } = await requireHolder(given, parts);
           if (!grant || !readGrant(grant).policies.includes(name))
             throw new CommandFailed(`${calledBy(holder)} does not have the policy ${name}.`);
-          return [detachPolicy(grant, name)];
+          await parts.store.write([detachPolicy(grant, name)]);
         });
         return shownGrant(given, parts);
       }),

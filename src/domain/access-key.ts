@@ -13,7 +13,7 @@ import type { Principal, Services } from './context.ts';
 import type { Holder } from './grant.ts';
 import { KIND, newRow } from './kinds.ts';
 import { type StoredPassword, storedPassword } from './password.ts';
-import { isEnabled } from './user-lookup.ts';
+import { isEnabledUser } from './user.ts';
 
 /** `doc` of an access key's row: what may be listed. */
 export interface AccessKey {
@@ -121,13 +121,12 @@ export function openSecrets(row: Row, keys: Keys): KeySecrets {
  * Whether whoever has the key may still use it: a user may be disabled or gone, and a new password ends what was logged
  * in for with the one before.
  */
-export async function isHeld(row: Row, store: Pick<Store, 'get'>): Promise<boolean> {
-  const user = row.ownerId === null ? undefined : await store.get(KIND.user, row.ownerId);
-  if (!user || !isEnabled(user)) return false;
+export async function isHeld(row: Row, store: Store): Promise<boolean> {
+  if (row.ownerId === null || !(await isEnabledUser(store, row.ownerId))) return false;
   if (row.state !== TEMPORARY) return true;
   const { salt } = JSON.parse(row.private) as { readonly salt: string };
   // Each password has a salt of its own: of two moments, the clock could not always tell which came first.
-  return (await storedPassword(store, user.id))?.salt === salt;
+  return (await storedPassword(store, row.ownerId))?.salt === salt;
 }
 
 /** Binds a sealed secret to its key id: one row's secret is of no use in another. */

@@ -12,10 +12,10 @@ import type { Store, Write } from '../store/store.ts';
 import { USER } from './access.ts';
 import { newTemporaryKey, TEMPORARY } from './access-key.ts';
 import type { Services } from './context.ts';
-import { KIND, NO_STUDIO } from './kinds.ts';
+import { KIND, NO_STUDIO, PRESENT } from './kinds.ts';
 import type { LoginLimits } from './login-limits.ts';
 import { type Passwords, storedPassword } from './password.ts';
-import { comparable, findUser, isEnabled, userNameOf } from './user-lookup.ts';
+import { comparable, findNamed, readUser } from './user.ts';
 
 export interface LoginRequest {
   readonly userName: string;
@@ -50,11 +50,11 @@ export async function logIn(request: LoginRequest, parts: LoginParts): Promise<T
   const { store, clock, passwords, limits } = parts;
   const lifetimeMs = lifetimeOf(request, parts);
   const giveBack = limits.take(comparable(request.userName), request.remoteAddress, clock.now());
-  const user = await findUser(store, request.userName);
-  const stored = user && isEnabled(user) ? await storedPassword(store, user.id) : undefined;
+  const user = await findNamed(store, KIND.user, request.userName);
+  const stored = user?.state === PRESENT ? await storedPassword(store, user.id) : undefined;
   if (!(await passwords.isRight(request.password, stored)) || !user || !stored) throw refused();
   giveBack();
-  const holder = { role: USER, name: userNameOf(user), principalId: user.id } as const;
+  const holder = { role: USER, name: readUser(user).userName, principalId: user.id } as const;
   const expiresAt = clock.now() + lifetimeMs;
   const { row, secretAccessKey, sessionToken } = newTemporaryKey(
     holder,

@@ -110,6 +110,10 @@ export async function findNamed(
   return row;
 }
 
+export function readUser({ doc }: Row): User {
+  return JSON.parse(doc) as User;
+}
+
 /** Whether this is the id of somebody who may sign in and use things. */
 export async function isEnabledUser(store: Store, principalId: string): Promise<boolean> {
   return (await store.get(KIND.user, principalId))?.state === PRESENT;

@@ -339,6 +339,20 @@ test('a service may do what its policies allow and is no member of anything, wha
   }
 });
 
+test('a launch profile counts in its own studio only, for a member of two', async () => {
+  const { world, mine, theirs } = await createScene();
+  const id = await putUser(world, 'member');
+  for (const { studioId, profileId } of [mine, theirs]) await putMember(world, studioId, id, profileId);
+  for (const operation of contract.filter(({ name }) => EXPECTED[name]!.includes('member'))) {
+    const [here, there] = [await inputOf(world, operation, mine, id), await inputOf(world, operation, theirs, id)];
+    assert.deepEqual(
+      [await may(world, keyOf(id), operation, here), await may(world, keyOf(id), operation, there)],
+      [true, true],
+    );
+    assert.equal(await may(world, keyOf(id), operation, { ...there, studioId: mine.studioId }), false, operation.name);
+  }
+});
+
 test('a membership that ends takes away at once what it gave', async () => {
   const scene = await createScene();
   const { world, mine } = scene;

@@ -11,6 +11,7 @@ import { compilePolicy, type Decision, evaluate, joinPolicies } from '../../src/
 import { OPERATOR_NAMES } from '../../src/domain/policy-condition.ts';
 import { type Context, UNKNOWN, type Values } from '../../src/domain/policy-context.ts';
 import { PolicyRefused } from '../../src/domain/policy-json.ts';
+import { ACTIONS as EVERY_ACTION } from '../../src/domain/policy-terms.ts';
 import { ANY_ONE, ANY_RUN, compileWildcard, matches } from '../../src/domain/wildcard.ts';
 import { createRandom, type Random } from '../support/random.ts';
 
@@ -780,8 +781,8 @@ const SHIPPED = new URL('../../policies/', import.meta.url);
 test('the policies that come with Backlot are policies, and give what their names promise', () => {
   const files = readdirSync(SHIPPED).sort();
   const named = ['LaunchProfileWorker', 'StudioAdmin', 'StudioUser'].map((name) => `AmazonNimbleStudio-${name}.json`);
-  assert.deepEqual(files, named);
-  const [worker, admin, user] = files.map((file) =>
+  assert.deepEqual(files, [...named, 'LaunchProfileMember.json']);
+  const [worker, admin, user, member] = files.map((file) =>
     joinPolicies([compilePolicy(file, readFileSync(new URL(file, SHIPPED), 'utf8'))]),
   );
   const may = (policies: typeof worker, action: string, keys: Keys = {}) =>
@@ -805,4 +806,17 @@ test('the policies that come with Backlot are policies, and give what their name
     assert.deepEqual([may(user, action, own), may(user, action, others), may(user, action)], [true, false, false]);
   }
   assert.ok(may(user, 'ListEulas'));
+  const used = EVERY_ACTION.filter((action) => {
+    const request = { action: `nimble:${action}`, resource: [IMAGE.replace(/streaming-image.*/, 'launch-profile/x')] };
+    assert.ok(!may(member, action), `${action} on what is no launch profile`);
+    return evaluate(member!, { ...request, context: contextOf({}) }).decision === 'allow';
+  });
+  assert.deepEqual(used, [
+    'CreateStreamingSession',
+    'GetLaunchProfile',
+    'GetLaunchProfileDetails',
+    'GetLaunchProfileInitialization',
+    'GetLaunchProfileMember',
+    'ListLaunchProfileMembers',
+  ]);
 });

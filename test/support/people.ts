@@ -1,20 +1,19 @@
 /** Users put straight into a store, with passwords that cost little to check. */
-import { randomUUID } from 'node:crypto';
-import { KIND, newRow } from '../../src/domain/kinds.ts';
+import { KIND } from '../../src/domain/kinds.ts';
 import { createPasswords, setPassword } from '../../src/domain/password.ts';
-import { comparable } from '../../src/domain/user-lookup.ts';
+import { newUser } from '../../src/domain/user.ts';
+import { createIds } from '../../src/ids.ts';
 import type { Store } from '../../src/store/store.ts';
 
 /** Of no use to anybody but tests, which have many to check. */
 export const quickPasswords = createPasswords({ N: 2, r: 1, p: 1 });
 
+/** A user, in the store of whatever service. */
 export async function putPerson(store: Store, userName: string, password?: string): Promise<string> {
-  const principalId = `92677b4b19-${randomUUID()}`;
-  const doc = JSON.stringify({ principalId, identityStoreId: 'd-92677b4b19', userName, state: 'ENABLED' });
-  const row = newRow({ kind: KIND.user, id: principalId, uniqueName: comparable(userName), createdAt: 0, doc });
+  const row = newUser({ userName }, 'd-92677b4b19', { ids: createIds(), clock: { now: () => 0 } });
   await store.write([{ op: 'insert', row }]);
-  if (password !== undefined) await putPassword(store, principalId, password);
-  return principalId;
+  if (password !== undefined) await putPassword(store, row.id, password);
+  return row.id;
 }
 
 export async function putPassword(store: Store, principalId: string, password: string): Promise<void> {
