@@ -27,6 +27,7 @@ export const SENSITIVE_MEMBERS = [
   'groupName',
   'studioComponentName',
   'url',
+  'password',
   'secretAccessKey',
   'sessionToken',
   'passphrase',

@@ -71,6 +71,9 @@ function readObject(body: Buffer): Readonly<Record<string, unknown>> {
 }
 
 function readText(value: unknown, member: string, lengthMax: number): string {
-  if (typeof value === 'string' && value !== '' && value.length <= lengthMax) return value;
-  throw validationFailed(`${member} must be a text of 1 to ${lengthMax} characters`, 'INVALID_LOGIN');
+  if (typeof value === 'string' && value !== '' && value.length <= lengthMax && !/\p{Cc}/u.test(value)) return value;
+  throw validationFailed(
+    `${member} must be a text of 1 to ${lengthMax} characters, none of them a control character`,
+    'INVALID_LOGIN',
+  );
 }
