@@ -121,7 +121,7 @@ export function openSecrets(row: Row, keys: Keys): KeySecrets {
  * Whether whoever has the key may still use it: a user may be disabled or gone, and a new password ends what was logged
  * in for with the one before.
  */
-export async function isHeld(row: Row, store: Store): Promise<boolean> {
+export async function isHeld(row: Row, store: Pick<Store, 'get'>): Promise<boolean> {
   if (row.ownerId === null || !(await isEnabledUser(store, row.ownerId))) return false;
   if (row.state !== TEMPORARY) return true;
   const { salt } = JSON.parse(row.private) as { readonly salt: string };
