@@ -23,7 +23,7 @@ import { until } from '../support/until.ts';
 import { ABSENT, createImage, deleteImage, makeStudio, readyStudio, settledImage } from './api.ts';
 import { sdkClient } from './clients.ts';
 import { FORMATS, makeDisk } from './disks.ts';
-import { BACKLOT, type Finished, Installation, type RunningServer } from './installation.ts';
+import { BACKLOT, type Finished, Installation, PROJECT, type RunningServer } from './installation.ts';
 
 interface MachineImage {
   readonly ec2ImageId: string;
@@ -440,6 +440,16 @@ describe('backlot beside a running server', { concurrency: true }, () => {
     await installation.json(['user', 'disable', 'ann']);
     await installation.json(['user', 'enable', ann.principalId]);
     assert.equal(await stateOf('ann'), 'ENABLED');
+  });
+
+  it('works as docs/launch-profiles.md shows', async (t) => {
+    const alone = new Installation(t);
+    const text = readFileSync(join(PROJECT, 'docs/launch-profiles.md'), 'utf8');
+    const shown = /<!-- example: commands -->\n```sh\n(.*?)```/s.exec(text)![1]!.replaceAll('npx backlot', BACKLOT);
+    const { code, stdout, stderr } = await alone.run(['sh', '-eux', '-c', shown]);
+    assert.equal(code, 0, stderr);
+    assert.match(stdout, /"displayName": "Ann Lee"/);
+    assert.match(stdout, /"users": \[\s+"ann"/);
   });
 
   it('makes groups, and puts users in and takes them out', async () => {
