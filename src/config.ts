@@ -150,7 +150,7 @@ export const SETTINGS: { readonly [K in keyof Settings]: Setting<Settings[K]> } 
     env: 'BACKLOT_DATABASE_CONNECTIONS_MAX',
     flag: 'database-connections-max',
     default: '10',
-    meaning: 'Connections to PostgreSQL that this process may have at once',
+    meaning: 'Connections to PostgreSQL that this process may have at once, beside one to listen on',
     parse: whole(1, 1_000),
   },
   host: {

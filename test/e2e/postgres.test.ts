@@ -12,7 +12,8 @@ import {
   GetStudioCommand,
   InternalServerErrorException,
   ListStreamingImagesCommand,
-  type NimbleClient,
+  ListStudiosCommand,
+  NimbleClient,
   ServiceQuotaExceededException,
   UpdateStreamingImageCommand,
 } from '@aws-sdk/client-nimble';
@@ -22,7 +23,7 @@ import { startCluster } from '../support/postgres.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 import { until } from '../support/until.ts';
 import { ABSENT, createImage, getImage, readyStudio, settledImage } from './api.ts';
-import { sdkClient } from './clients.ts';
+import { type Profile, sdkClient } from './clients.ts';
 import { makeDisk } from './disks.ts';
 import { Installation, PROJECT, type RunningServer } from './installation.ts';
 
@@ -123,6 +124,22 @@ describe('two servers on one database', { concurrency: true }, () => {
     }
     server.signal('SIGTERM');
     assert.equal((await server.finished).code, 0);
+  });
+
+  it('refuse an access key as soon as it is deleted, although each has opened it before', async (t) => {
+    const { installations, servers } = await startPair(t);
+    const { accessKeyId, secretAccessKey } = await installations[0].json<Profile>(['access-key', 'create']);
+    const clients = servers.map((server) => {
+      const credentials = { accessKeyId, secretAccessKey };
+      const client = new NimbleClient({ endpoint: server.url, region: 'us-west-2', credentials, maxAttempts: 1 });
+      t.after(() => client.destroy());
+      return client;
+    });
+    for (const client of [...clients, ...clients]) await client.send(new ListStudiosCommand({}));
+    await installations[1].json(['access-key', 'delete', accessKeyId]);
+    for (const client of clients) {
+      await assert.rejects(client.send(new ListStudiosCommand({})), { name: 'UnrecognizedClientException' });
+    }
   });
 
   it('refuse another that has keys of its own', async (t) => {
