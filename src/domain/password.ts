@@ -46,7 +46,10 @@ export function flawOf(password: string): string | undefined {
 }
 
 /** The password of a user, if there is one. */
-export async function storedPassword(store: Pick<Store, 'get'>, principalId: string): Promise<StoredPassword | undefined> {
+export async function storedPassword(
+  store: Pick<Store, 'get'>,
+  principalId: string,
+): Promise<StoredPassword | undefined> {
   const row = await store.get(KIND.password, principalId);
   return row && (JSON.parse(row.private) as StoredPassword);
 }

@@ -115,6 +115,6 @@ export function readUser({ doc }: Row): User {
 }
 
 /** Whether this is the id of somebody who may sign in and use things. */
-export async function isEnabledUser(store: Store, principalId: string): Promise<boolean> {
+export async function isEnabledUser(store: Pick<Store, 'get'>, principalId: string): Promise<boolean> {
   return (await store.get(KIND.user, principalId))?.state === PRESENT;
 }

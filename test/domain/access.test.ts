@@ -595,6 +595,65 @@ test('a key can be for listing the profiles of one person only: the one whose ke
   }
 });
 
+describe('sessions', () => {
+  const requester = { StringEquals: { 'nimble:ownedBy': '${nimble:requesterPrincipalId}' } };
+  const own = keyWith(allow({ Condition: requester }));
+
+  test('whoever may see only their own sees, starts, stops and streams no other', async () => {
+    const world = createWorld();
+    const { studioId, launchProfileId, stoppedId } = await furnish(world);
+    const put = (ownedBy: string) => putSession(world, studioId, { launchProfileId, ownedBy });
+    const [mine, theirs] = [await put('AIDAFARM'), await put('AIDAOTHER')];
+    const calls = ['GetStreamingSession', 'StartStreamingSession', 'StopStreamingSession', 'DeleteStreamingSession'];
+    for (const name of [...calls, 'CreateStreamingSessionStream', 'GetStreamingSessionStream']) {
+      const call = (sessionId: string) => may(world, own, name, { studioId, sessionId, streamId: 'x' });
+      assert.deepEqual([await call(theirs), await call(stoppedId), await call('absent')], [false, false, false], name);
+      assert.equal(await call(mine), true, name);
+    }
+    const backups = [
+      await putBackup(world, studioId, mine, { ownedBy: 'AIDAFARM' }),
+      await putBackup(world, studioId, mine),
+    ];
+    const seen = backups.map((backupId) => may(world, own, 'GetStreamingSessionBackup', { studioId, backupId }));
+    assert.deepEqual(await Promise.all(seen), [true, false]);
+  });
+
+  test('a list is of those whom it asks for, and of everybody where it asks for nobody', async () => {
+    const world = createWorld();
+    const { studioId } = await furnish(world);
+    for (const name of ['ListStreamingSessions', 'ListStreamingSessionBackups']) {
+      const call = (input: Input) => may(world, own, name, { studioId, ...input });
+      assert.deepEqual(
+        [await call({ ownedBy: 'AIDAFARM' }), await call({ ownedBy: 'AIDAOTHER' }), await call({})],
+        [true, false, false],
+        name,
+      );
+    }
+    const made = keyWith(allow({ Condition: { StringEquals: { 'nimble:createdBy': 'AIDAFARM' } } }));
+    const call = (input: Input) => may(world, made, 'ListStreamingSessions', { studioId, ...input });
+    assert.deepEqual(
+      [await call({ createdBy: 'AIDAFARM' }), await call({ createdBy: 'AIDAOTHER' }), await call({})],
+      [true, false, false],
+    );
+  });
+
+  test('creating is checked against the launch profile and whom the session is for', async () => {
+    const world = createWorld();
+    const { studioId, launchProfileId } = await furnish(world);
+    const input = { studioId, launchProfileId };
+    const forOne = keyWith(allow({ Condition: { StringEquals: { 'nimble:ownedBy': 'AIDAFARM' } } }));
+    const call = (key: Principal, more: Input = {}) => may(world, key, 'CreateStreamingSession', { ...input, ...more });
+    assert.deepEqual(
+      [await call(forOne, { ownedBy: 'AIDAFARM' }), await call(forOne, { ownedBy: 'AIDAOTHER' }), await call(forOne)],
+      [true, false, false],
+    );
+    // The reference does not have the key for this one call.
+    assert.equal(await call(keyWith(allow({ Condition: { Null: { 'nimble:requesterPrincipalId': true } } }))), true);
+    const tagged = keyWith(allow({ Action: 'nimble:CreateStreamingSession' }));
+    assert.deepEqual([await call(tagged), await call(tagged, { tags: { a: '1' } })], [true, false]);
+  });
+});
+
 test('what is not well formed is refused for that, whoever asks', async () => {
   const world = createWorld();
   const key = keyWith(allow({ Action: 'nimble:GetFeatureMap' }));

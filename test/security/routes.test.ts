@@ -13,6 +13,7 @@ import { membershipId } from '../../src/domain/membership.ts';
 import { identityStoreOf } from '../../src/domain/user.ts';
 import { type Answer, bytesOf, exchange, type Message } from '../support/connection.ts';
 import { API, makeComponent, makeStudio, putReadyImage, putReadyProfile, putUser } from '../support/furnish.ts';
+import { putBackup, putSession, putStream } from '../support/rows.ts';
 import { type Draft, type Signing, startService } from '../support/service.ts';
 
 const contract = operations as readonly Operation[];
@@ -46,6 +47,9 @@ async function furnish(name: string) {
   for (const parentId of [studioId, ...profiles]) {
     for (const id of [principalId, otherPrincipalId]) await putMembership(studioId, parentId, id);
   }
+  const place = { ...parts, services: parts };
+  const launchProfileId = profiles[0]!;
+  const sessionId = await putSession(place, studioId, { launchProfileId });
   return {
     studioId,
     profileId: profiles[0]!,
@@ -56,6 +60,10 @@ async function furnish(name: string) {
     otherImageId: images[1]!,
     componentId: components[0]!,
     otherComponentId: components[1]!,
+    sessionId,
+    otherSessionId: await putSession(place, studioId, { launchProfileId }),
+    streamId: await putStream(place, studioId, sessionId),
+    backupId: await putBackup(place, studioId, sessionId),
   };
 }
 const mine = await furnish('mine');
@@ -82,6 +90,9 @@ const myLabels: Labels = {
   studioComponentId: mine.componentId,
   launchProfileId: mine.profileId,
   principalId: mine.principalId,
+  sessionId: mine.sessionId,
+  streamId: mine.streamId,
+  backupId: mine.backupId,
   eulaId: eula.id,
   resourceArn: arnOf(`studio/${mine.studioId.split(':')[1]}`),
 };
@@ -91,6 +102,9 @@ const otherLabels: Labels = {
   studioComponentId: mine.otherComponentId,
   launchProfileId: mine.otherProfileId,
   principalId: mine.otherPrincipalId,
+  sessionId: mine.otherSessionId,
+  streamId: 'another',
+  backupId: 'another',
   eulaId: 'another',
   resourceArn: arnOf(`streaming-image/${mine.imageId}`),
 };
@@ -124,6 +138,10 @@ const BODIES: Readonly<Record<string, object>> = {
   PutLaunchProfileMembers: await putting('USER'),
   UpdateLaunchProfileMember: { persona: 'USER' },
   PutStudioMembers: await putting('ADMINISTRATOR'),
+  CreateStreamingSession: { launchProfileId: mine.profileId, ownedBy: 'forged' },
+  StartStreamingSession: {},
+  StopStreamingSession: { volumeRetentionMode: 'DELETE' },
+  CreateStreamingSessionStream: { expirationInSeconds: 3_600 },
   AcceptEulas: { eulaIds: [eula.id] },
   TagResource: { tags: { forged: 'yes' } },
 };
@@ -470,6 +488,9 @@ const theirLabels: Labels = {
   streamingImageId: theirs.imageId,
   studioComponentId: theirs.componentId,
   launchProfileId: theirs.profileId,
+  sessionId: theirs.sessionId,
+  streamId: theirs.streamId,
+  backupId: theirs.backupId,
 };
 
 describe("Keystone let a credential name another tenant's project: every id is asked whose it is", () => {
@@ -486,6 +507,13 @@ describe("Keystone let a credential name another tenant's project: every id is a
     'their profile': theirs.profileId,
     'a member of mine': mine.principalId,
     'a member of theirs': theirs.principalId,
+    'my session': mine.sessionId,
+    'my other session': mine.otherSessionId,
+    'their session': theirs.sessionId,
+    'my stream': mine.streamId,
+    'their stream': theirs.streamId,
+    'my backup': mine.backupId,
+    'their backup': theirs.backupId,
     'an image for every studio': provided,
     'a EULA': eula.id,
     'their acceptance': theirAcceptanceId,
@@ -503,6 +531,9 @@ describe("Keystone let a credential name another tenant's project: every id is a
     studioComponentId: ['my component'],
     launchProfileId: ['my profile'],
     principalId: ['a member of mine'],
+    sessionId: ['my session', 'my other session'],
+    streamId: ['my stream'],
+    backupId: ['my backup'],
     eulaId: ['a EULA'],
   };
 
@@ -522,7 +553,14 @@ describe("Keystone let a credential name another tenant's project: every id is a
       });
     }
 
-    for (const label of ['streamingImageId', 'studioComponentId', 'launchProfileId']) {
+    for (const label of [
+      'streamingImageId',
+      'studioComponentId',
+      'launchProfileId',
+      'sessionId',
+      'streamId',
+      'backupId',
+    ]) {
       if (!(label in operation.labels)) continue;
       test(`${operation.name}: what is another studio's is answered like what never was`, async () => {
         const answers = [];
@@ -535,7 +573,7 @@ describe("Keystone let a credential name another tenant's project: every id is a
     }
   }
 
-  test('an ARN names a studio, a component, an image or a profile, and nothing else that there is', async () => {
+  test('an ARN names a studio, a component, an image, a profile, a session or a backup, and nothing else', async () => {
     const before = service.snapshot();
     const kinds = ['studio', 'streaming-image', ...Object.values(KIND), 'launch-profile', 'user'];
     const right = [`studio/${ids['their studio without its region']}`];
@@ -544,6 +582,8 @@ describe("Keystone let a credential name another tenant's project: every id is a
       if (what.includes('image') && what !== 'a machine image') right.push(`streaming-image/${id}`);
       if (what.endsWith('profile')) right.push(`launch-profile/${id}`);
       if (what.endsWith('component')) right.push(`studio-component/${id}`);
+      if (what.endsWith('session')) right.push(`streaming-session/${id}`);
+      if (what.endsWith('backup')) right.push(`streaming-session-backup/${id}`);
     }
     for (const kind of kinds) {
       for (const [what, id] of Object.entries(ids)) {

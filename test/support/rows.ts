@@ -1,4 +1,5 @@
 /** Rows put straight into the store, in any state: what a test needs to find there without going the whole way. */
+import type { Clock } from '../../src/clock.ts';
 import type { LaunchProfile } from '../../src/contract/launch-profile.ts';
 import type { StreamingImage } from '../../src/contract/streaming-image.ts';
 import type { StreamingSession } from '../../src/contract/streaming-session.ts';
@@ -14,6 +15,7 @@ import { membershipId } from '../../src/domain/membership.ts';
 import type { StreamingSessionPrivate } from '../../src/domain/streaming-session.ts';
 import type { StreamingSessionStreamPrivate } from '../../src/domain/streaming-session-stream.ts';
 import { IDENTITY_STORE, newUser } from '../../src/domain/user.ts';
+import type { Ids } from '../../src/ids.ts';
 import type { Row } from '../../src/store/store.ts';
 import { ADMINISTRATOR, SETTINGS, type World } from './domain.ts';
 
@@ -27,7 +29,10 @@ export const arnOfBackup = (id: string) => `${arnPrefix}:streaming-session-backu
 /** The form that answers hold: without the region that the id begins with. */
 export const arnOfStudio = (id: string) => `${arnPrefix}:studio/${id.replace(/^.*:/, '')}`;
 
-async function insert(world: World, row: Row): Promise<Row> {
+/** Where rows are put: a world, or the parts of a running service. */
+export type Place = Pick<World, 'store'> & { readonly clock: Clock; readonly services: { readonly ids: Ids } };
+
+async function insert(world: Pick<World, 'store'>, row: Row): Promise<Row> {
   await world.store.write([{ op: 'insert', row }]);
   return row;
 }
@@ -108,7 +113,7 @@ export async function putComponent(
 
 /** A launch profile in any state, with the status that belongs to it. What it names need not exist. */
 export async function putProfile(
-  world: World,
+  world: Place,
   studioId: string,
   { state = 'READY', streamConfiguration, ...members }: Partial<LaunchProfile> = {},
   more: Partial<Row> = {},
@@ -282,7 +287,7 @@ export async function putAcceptance(world: World, studioId: string, eulaId: stri
 
 /** A session in any state, at rest; it has no workstation. It may run for 690 minutes, and stay stopped for an hour. */
 export async function putSession(
-  world: World,
+  world: Place,
   studioId: string,
   { state = 'READY', ...members }: Partial<StreamingSession> = {},
   more: Partial<Row> = {},
@@ -325,7 +330,7 @@ export async function putSession(
 
 /** A backup in any state, at rest; nothing is backed up. */
 export async function putBackup(
-  world: World,
+  world: Place,
   studioId: string,
   sessionId: string,
   { state = 'READY', ...members }: Partial<StreamingSessionBackup> = {},
@@ -363,7 +368,7 @@ export async function putBackup(
 
 /** A stream in any state, at rest, without an address. */
 export async function putStream(
-  world: World,
+  world: Place,
   studioId: string,
   sessionId: string,
   { state = 'READY', ...members }: Partial<StreamingSessionStream> = {},
