@@ -52,6 +52,12 @@ const MAY_IMPORT: Readonly<Record<string, readonly RegExp[]>> = {
     /^src\/keys\/local\.ts$/,
   ],
   compute: [/^src\/(clock|files)\.ts$/],
+  import: [
+    /^src\/(contract|domain)\//,
+    /^src\/(config|errors|files)\.ts$/,
+    /^src\/wire\/validate\.ts$/,
+    /^src\/store\/store\.ts$/,
+  ],
   worker: [
     /^src\/(contract|domain)\//,
     /^src\/(clock|log|errors|ids)\.ts$/,

@@ -6,6 +6,7 @@ import type { Command } from './command.ts';
 import { databaseCommands } from './database.ts';
 import { eulaCommands } from './eula.ts';
 import { groupCommands } from './group.ts';
+import { importCommands } from './import.ts';
 import { keyCommands } from './key.ts';
 import { machineImageCommands } from './machine-image.ts';
 import { passwordCommands } from './password.ts';
@@ -26,4 +27,5 @@ export const commands: readonly Command[] = [
   ...backupCommands,
   ...databaseCommands,
   ...auditCommands,
+  ...importCommands,
 ];

@@ -19,6 +19,8 @@ import { stopSignal } from './stop-signal.ts';
 import { withParts } from './with-parts.ts';
 
 const NAME_LENGTH_MAX = 64;
+/** More images than one installation has. */
+const WAITING_MAX = 100_000;
 
 export const machineImageCommands: readonly Command[] = [
   {
@@ -29,6 +31,7 @@ export const machineImageCommands: readonly Command[] = [
       platform: { value: PLATFORMS.join('|'), meaning: 'Operating system on the disk', required: true },
       name: { value: 'NAME', meaning: `Name, at most ${NAME_LENGTH_MAX} characters; the file's name by default` },
       eula: { value: 'EULA_ID', meaning: 'EULA to accept before sessions start from it', repeatable: true },
+      as: { value: 'EC2_IMAGE_ID', meaning: 'Id that it had elsewhere; imported images of it are made now' },
       provided: { meaning: 'Also provide it to every studio, as a streaming image owned by amazon' },
     },
     note: 'Formats: raw, qcow2, vmdk, vhdx, vdi. The file is copied; yours is left as it is.',
@@ -57,10 +60,13 @@ async function importMachineImage(given: Arguments, parts: Parts): Promise<objec
   const name = given.option('name') ?? basename(file).slice(0, NAME_LENGTH_MAX);
   if ([...name].length > NAME_LENGTH_MAX)
     throw new CommandFailed(`--name must have at most ${NAME_LENGTH_MAX} characters.`);
+  const ec2ImageId = given.option('as') ?? parts.ids.machineImage();
+  if (!/^ami-([0-9a-f]{8}|[0-9a-f]{17})$/.test(ec2ImageId))
+    throw new CommandFailed('--as must be ami- and 8 or 17 hexadecimal digits.');
   const eulaIds = await requireEulas(given.options('eula'), parts.store);
   const { signal, release } = stopSignal();
   try {
-    const machineImage = await copyIn({ file, name, platform, eulaIds }, parts, signal);
+    const machineImage = await copyIn({ ec2ImageId, file, name, platform, eulaIds }, parts, signal);
     if (!given.has('provided')) return machineImage;
     const takeBack = () => deleteMachineImage(machineImage.ec2ImageId, parts);
     const streamingImageId = await orTakeBack(() => encrypt(machineImage, parts, signal), takeBack, machineImage);
@@ -103,14 +109,15 @@ async function requireEulas(eulaIds: readonly string[], store: Store): Promise<s
 }
 
 async function copyIn(
-  wanted: { file: string; name: string; platform: Platform; eulaIds: string[] },
-  { images, store, ids, clock }: Parts,
+  wanted: { ec2ImageId: string; file: string; name: string; platform: Platform; eulaIds: string[] },
+  parts: Parts,
   signal: AbortSignal,
 ): Promise<MachineImage> {
-  const ec2ImageId = ids.machineImage();
+  const { images, store, clock } = parts;
+  const { ec2ImageId } = wanted;
   const now = clock.now();
   const { file, ...described } = wanted;
-  const begun = { ec2ImageId, ...described, createdAt: wireTime(now) };
+  const begun = { ...described, createdAt: wireTime(now) };
   const row = newRow({
     kind: KIND.machineImage,
     id: ec2ImageId,
@@ -118,7 +125,10 @@ async function copyIn(
     state: IMPORTING,
     doc: JSON.stringify({ ...begun, state: IMPORTING }),
   });
-  await store.write([{ op: 'insert', row }, commandLine('machine-image import', row.id, { ids, clock })]);
+  const line = commandLine('machine-image import', row.id, { ids, clock });
+  await store.write([{ op: 'insert', row }, line]).catch((error) => {
+    throw error instanceof GuardFailed ? new CommandFailed(`There is a machine image ${ec2ImageId} already.`) : error;
+  });
   const bar = progressBar('Importing', { out: process.stdout, err: process.stderr });
   const copy = async (): Promise<MachineImage> => {
     const disk = await images
@@ -126,12 +136,33 @@ async function copyIn(
       .finally(bar.end);
     const machineImage: MachineImage = { ...begun, ...disk };
     const present = { ...row, version: row.version + 1, state: PRESENT, doc: JSON.stringify(machineImage) };
-    await store.write([{ op: 'update', row: present }]).catch((error) => {
-      throw error instanceof GuardFailed ? new CommandFailed('It was deleted while it was imported.') : error;
-    });
+    await makePresent(present, parts);
     return machineImage;
   };
   return orTakeBack(copy, () => removeDisk(row.id, { images, store }), begun);
+}
+
+/** The disk is here: with the same write, images that were imported without it are handed to the worker. */
+async function makePresent(present: Row, parts: Parts): Promise<void> {
+  for (;;) {
+    const waiting = await imagesWithoutDisk(present.id, parts.store);
+    const begun = waiting.map((row) => applyToStreamingImage(row, { type: 'diskArrived' }, parts));
+    try {
+      await parts.store.write([present, ...begun].map((row) => ({ op: 'update', row })));
+      return;
+    } catch (error) {
+      if (!(error instanceof GuardFailed)) throw error;
+      if ((await parts.store.get(present.kind, present.id))?.version !== present.version - 1)
+        throw new CommandFailed('It was deleted while it was imported.');
+      // One of the images was changed or deleted meanwhile: look again.
+    }
+  }
+}
+
+async function imagesWithoutDisk(ec2ImageId: string, store: Store): Promise<Row[]> {
+  const rows = await store.list({ kind: KIND.streamingImage, state: 'CREATE_FAILED', limit: WAITING_MAX });
+  const isImported = (row: Row) => (JSON.parse(row.private) as { imported?: string }).imported !== undefined;
+  return rows.filter((row) => isImported(row) && (JSON.parse(row.doc) as StreamingImage).ec2ImageId === ec2ImageId);
 }
 
 function encrypt(machineImage: MachineImage, parts: Parts, signal: AbortSignal): Promise<string> {

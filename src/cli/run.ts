@@ -29,6 +29,7 @@ const TOLD_ERRORS = [
   'PolicyRefused',
   'BackupFailed',
   'CopyFailed',
+  'ImportFailed',
 ];
 
 /** Whether the message is a sentence for the person at the terminal; any other error is a mistake in this program. */

@@ -11,10 +11,10 @@ import { decodeToken, inListOrder, pageAnswer } from './page.ts';
 import { requireLiveStudio, requireOpenStudio } from './studio.ts';
 
 /** No two acceptances of one EULA by one studio. */
-const uniqueNameOf = (studioId: string, eulaId: string) => `${studioId}/${eulaId}`;
+export const acceptanceName = (studioId: string, eulaId: string) => `${studioId}/${eulaId}`;
 
 export async function acceptanceOf(store: Store, studioId: string, eulaId: string): Promise<Row | undefined> {
-  const [row] = await store.list({ kind: KIND.eulaAcceptance, uniqueName: uniqueNameOf(studioId, eulaId), limit: 1 });
+  const [row] = await store.list({ kind: KIND.eulaAcceptance, uniqueName: acceptanceName(studioId, eulaId), limit: 1 });
   return row;
 }
 
@@ -31,7 +31,7 @@ function newAcceptance(studioId: string, eulaId: string, principal: Principal, {
     kind: KIND.eulaAcceptance,
     id: doc.eulaAcceptanceId!,
     studioId,
-    uniqueName: uniqueNameOf(studioId, eulaId),
+    uniqueName: acceptanceName(studioId, eulaId),
     createdAt: now,
     doc: JSON.stringify(doc),
   });

@@ -39,10 +39,12 @@ export interface Lifecycle<
   readonly initial: State;
   /** Whether `doc` carries `updatedAt`. */
   readonly timestamps: boolean;
-  /** Events that come from a caller of the API; all others come from the worker. */
+  /** Events that come from a caller of the API; all others come from the worker, but for the next two. */
   readonly requests: readonly EventName[];
   /** Events that befall it because of what happens to the row that it is part of. */
   readonly fromParent?: readonly EventName[];
+  /** Events that come from the administrator's command line. */
+  readonly administered?: readonly EventName[];
   readonly states: Readonly<Record<State, StateEntry<State, EventName, Work>>>;
 }
 

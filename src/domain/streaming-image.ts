@@ -36,6 +36,7 @@ export type StreamingImageEvent =
   | 'update'
   | 'delete'
   | 'tag'
+  | 'diskArrived'
   | 'importProgressed'
   | 'imported'
   | 'importFailed'
@@ -49,6 +50,7 @@ export const streamingImageLifecycle = defineLifecycle<StreamingImageState, Stre
   initial: 'CREATE_IN_PROGRESS',
   timestamps: false,
   requests: ['update', 'delete', 'tag'],
+  administered: ['diskArrived'],
   states: {
     CREATE_IN_PROGRESS: {
       meaning: "The studio's own encrypted copy is being made; the message shows how far it is.",
@@ -82,9 +84,19 @@ export const streamingImageLifecycle = defineLifecycle<StreamingImageState, Stre
       on: { update, delete: remove, tag: { to: 'UPDATE_FAILED' } },
     },
     CREATE_FAILED: {
-      meaning: 'No copy could be made; the status says why. Delete the image and create another.',
+      meaning:
+        'No copy could be made; the status says why. Delete the image and create another. One that was imported waits for its disk.',
       statusCodes: FAILURES,
-      on: { delete: remove, tag: { to: 'CREATE_FAILED' } },
+      on: {
+        delete: remove,
+        tag: { to: 'CREATE_FAILED' },
+        // Of an image that was brought in from elsewhere without its disk, once the disk is here.
+        diskArrived: {
+          to: 'CREATE_IN_PROGRESS',
+          statusCode: 'STREAMING_IMAGE_CREATE_IN_PROGRESS',
+          statusMessage: 'Streaming Image creation is in progress',
+        },
+      },
     },
     DELETE_IN_PROGRESS: {
       meaning: 'The key, then the bytes, are being destroyed.',

@@ -3,6 +3,7 @@
  * language. Unknown members are ignored, null is the same as absent, and no value is ever repeated in a message: it may
  * be confidential.
  */
+import { wireTime } from '../clock.ts';
 import type {
   IntegerShape,
   ListShape,
@@ -15,6 +16,8 @@ import type {
 } from '../contract/shape.ts';
 import { type ServiceError, validationFailed } from '../errors.ts';
 
+/** The last year of four digits ends here. */
+const TIME_MS_MAX = 253_402_300_800_000;
 /** Violations that one answer names; a body can hold thousands. */
 const VIOLATIONS_MAX = 20;
 
@@ -102,7 +105,7 @@ function read(shape: Shape, value: unknown, path: string, violations: Violations
     case 'union':
       return readUnion(shape, value, path, violations);
     case 'timestamp':
-      throw new Error('no input of this API is a timestamp');
+      return readTimestamp(value, path);
   }
 }
 
@@ -116,6 +119,17 @@ function readString(shape: StringShape, value: unknown, path: string, violations
     violations.add(path, `Member must satisfy enum value set: [${shape.values.join(', ')}]`);
   }
   return value;
+}
+
+/** No input of the API is a time, but what was saved of its answers is: as text with any offset, or in seconds. */
+function readTimestamp(value: unknown, path: string): string {
+  const ms = typeof value === 'number' ? value * 1_000 : isTime(value) ? Date.parse(value) : Number.NaN;
+  if (ms >= 0 && ms < TIME_MS_MAX) return wireTime(ms);
+  throw unreadableBody(`Value at '${path}' must be a time.`);
+}
+
+function isTime(value: unknown): value is string {
+  return typeof value === 'string' && /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$/.test(value);
 }
 
 function readInteger({ min, max }: IntegerShape, value: unknown, path: string, violations: Violations): number {

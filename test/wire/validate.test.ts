@@ -244,8 +244,12 @@ describe('values of the wrong type', () => {
     }
   });
 
-  test('no input of this API is a time', () => {
-    assert.throws(() => read({ at: optional(timestamp()) }, { at: 'now' }), /timestamp/);
+  test('a time comes with any offset, or in seconds, and leaves in the form of the API', () => {
+    const at = { at: optional(timestamp()) };
+    for (const time of ['2022-01-27T21:18:59Z', '2022-01-27T22:18:59.9+01:00', 1643318339, 1643318339.99])
+      assert.deepEqual(read(at, { at: time }).value, { at: '2022-01-27T21:18:59Z' });
+    for (const time of ['now', '2022-01-27', '2022-13-27T21:18:59Z', -1, 1e12, Number.NaN, true, {}])
+      assert.match(unreadable(at, { at: time }), /'\/at' must be a time/);
   });
 });
 

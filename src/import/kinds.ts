@@ -1,0 +1,259 @@
+/**
+ * What can be imported, in the order in which it is: each kind with the outputs that hold it, its shape, and how a
+ * document becomes a row. Ids are kept; what only this server can know (addresses, states of work) is made anew. A
+ * document whose place is another account or region, or whose studio is not here, must never become a row.
+ */
+import { SETTINGS } from '../config.ts';
+import { type Eula, eula } from '../contract/eula.ts';
+import { type EulaAcceptance, eulaAcceptance } from '../contract/eula-acceptance.ts';
+import type { StructureShape } from '../contract/shape.ts';
+import { type StreamingImage, streamingImage } from '../contract/streaming-image.ts';
+import { type Studio, studio } from '../contract/studio.ts';
+import { type StudioComponent, studioComponent } from '../contract/studio-component.ts';
+import { arnOf } from '../domain/arn.ts';
+import type { Services } from '../domain/context.ts';
+import { acceptanceName } from '../domain/eula-acceptance.ts';
+import { AMAZON, KIND, newRow, PRESENT } from '../domain/kinds.ts';
+import type { Lifecycle } from '../domain/lifecycle.ts';
+import { streamingImageLifecycle } from '../domain/streaming-image.ts';
+import { studioLifecycle } from '../domain/studio.ts';
+import { studioComponentLifecycle } from '../domain/studio-component.ts';
+import { DEFAULT_SUBTYPE, findSeat, requireFitting } from '../domain/studio-component-limits.ts';
+import { requireTags } from '../domain/tag-limits.ts';
+import type { Row } from '../store/store.ts';
+import { NotImported } from './outcome.ts';
+
+export interface ImportContext {
+  readonly services: Services;
+  /** Of the studio that the document came from, where it does not say so itself. @throws NotImported */
+  readonly studioId: () => string;
+  /** @throws NotImported unless there is such a row, or will be. */
+  readonly require: (kind: string, id: string) => Promise<void>;
+}
+
+export interface Imported {
+  readonly row: Row;
+  /** What is different from how it was. */
+  readonly note?: string;
+}
+
+export interface ImportKind<D = never> {
+  readonly kind: string;
+  readonly single: string;
+  readonly list: string;
+  readonly shape: StructureShape<unknown>;
+  /** The member that holds the id. */
+  readonly id: string;
+  /** Members without which it cannot be. */
+  readonly needs: readonly string[];
+  /** @throws NotImported, ServiceError */
+  readonly toRow: (document: D, context: ImportContext) => Promise<Imported>;
+}
+
+export const IMPORT_KINDS: readonly ImportKind[] = [
+  {
+    kind: KIND.studio,
+    single: 'studio',
+    list: 'studios',
+    shape: studio,
+    id: 'studioId',
+    needs: ['studioName', 'displayName', 'adminRoleArn', 'userRoleArn'],
+    toRow: studioRow,
+  },
+  {
+    kind: KIND.eula,
+    single: 'eula',
+    list: 'eulas',
+    shape: eula,
+    id: 'eulaId',
+    needs: ['name', 'content'],
+    toRow: eulaRow,
+  },
+  {
+    kind: KIND.studioComponent,
+    single: 'studioComponent',
+    list: 'studioComponents',
+    shape: studioComponent,
+    id: 'studioComponentId',
+    needs: ['name', 'type'],
+    toRow: componentRow,
+  },
+  {
+    kind: KIND.streamingImage,
+    single: 'streamingImage',
+    list: 'streamingImages',
+    shape: streamingImage,
+    id: 'streamingImageId',
+    needs: ['name', 'ec2ImageId'],
+    toRow: imageRow,
+  },
+  {
+    kind: KIND.eulaAcceptance,
+    single: 'eulaAcceptance',
+    list: 'eulaAcceptances',
+    shape: eulaAcceptance,
+    id: 'eulaAcceptanceId',
+    needs: ['eulaId', 'accepteeId', 'acceptedAt', 'acceptedBy'],
+    toRow: acceptanceRow,
+  },
+];
+
+async function studioRow(document: Studio, { services }: ImportContext): Promise<Imported> {
+  const { settings, clock, store, ids } = services;
+  const { studioId, studioName } = document as Required<Studio>;
+  if (!new RegExp(`^${settings.region}:[a-z0-9-]{1,64}$`).test(studioId))
+    throw new NotImported('refused', `Its id does not begin with ${settings.region}: set ${SETTINGS.region.env}.`);
+  requirePlace(document.arn, services);
+  requireUsable(document.state);
+  const [rival] = await store.list({ kind: KIND.studio, uniqueName: studioName, limit: 1 });
+  if (rival) throw new NotImported('refused', `Studio ${rival.id} has its name already.`);
+  const { keyArn } = document.studioEncryptionConfiguration ?? {};
+  const doc: Studio = {
+    ssoClientId: ids.uuid(),
+    ...document,
+    arn: arnOf(KIND.studio, studioId, settings),
+    homeRegion: settings.region,
+    ...statusOf(studioLifecycle as Lifecycle, document, 'STUDIO_CREATED'),
+    // The vendor's key stays with the vendor.
+    studioEncryptionConfiguration: { keyType: 'AWS_OWNED_KEY' },
+    studioUrl: `${settings.publicUrl()}/${studioName}`,
+    tags: requireTags(document.tags ?? {}),
+  };
+  const row = newRow({
+    kind: KIND.studio,
+    id: studioId,
+    uniqueName: studioName,
+    state: 'READY',
+    createdAt: timeOf(document.createdAt) ?? clock.now(),
+    doc: JSON.stringify(doc),
+  });
+  return keyArn === undefined
+    ? { row }
+    : { row, note: `Its images are not under ${keyArn}, but under the root key here.` };
+}
+
+async function eulaRow(document: Eula, { services }: ImportContext): Promise<Imported> {
+  const createdAt = timeOf(document.createdAt) ?? services.clock.now();
+  return { row: newRow({ kind: KIND.eula, id: document.eulaId!, createdAt, doc: JSON.stringify(document) }) };
+}
+
+async function componentRow(document: StudioComponent, context: ImportContext): Promise<Imported> {
+  const { services } = context;
+  const { settings, clock } = services;
+  requirePlace(document.arn, services);
+  requireUsable(document.state);
+  requireFitting(document);
+  const studioId = context.studioId();
+  await context.require(KIND.studio, studioId);
+  const seat = await findSeat(document.type!, studioId, null, services);
+  if (!seat) throw new NotImported('refused', 'The studio has an Active Directory already, and may have one.');
+  const shown = Object.entries(document).filter(([, value]) => !(Array.isArray(value) && value.length === 0));
+  const doc: StudioComponent = {
+    subtype: DEFAULT_SUBTYPE,
+    ...Object.fromEntries(shown),
+    arn: arnOf(KIND.studioComponent, document.studioComponentId!, settings),
+    ...statusOf(studioComponentLifecycle as Lifecycle, document, 'STUDIO_COMPONENT_CREATED'),
+    tags: requireTags(document.tags ?? {}),
+  };
+  const row = newRow({
+    kind: KIND.studioComponent,
+    id: document.studioComponentId!,
+    studioId,
+    state: 'READY',
+    createdAt: timeOf(document.createdAt) ?? clock.now(),
+    doc: JSON.stringify(doc),
+    ...seat,
+  });
+  return { row };
+}
+
+/** Its disk stayed with the vendor. Where one is here under the same name, a worker makes the copy; else it waits. */
+async function imageRow(document: StreamingImage, context: ImportContext): Promise<Imported> {
+  const { services } = context;
+  const { settings, clock, store } = services;
+  const { ec2ImageId, platform = 'LINUX' } = document;
+  const importDisk = `backlot machine-image import FILE --platform ${platform.toUpperCase()}`;
+  if (document.owner?.toLowerCase() === AMAZON)
+    throw new NotImported('left out', `It was provided by Amazon. To provide one: ${importDisk} --provided`);
+  requirePlace(document.arn, services);
+  requireUsable(document.state);
+  const studioId = document.owner ?? context.studioId();
+  await context.require(KIND.studio, studioId);
+  const hasDisk = (await store.get(KIND.machineImage, ec2ImageId!))?.state === PRESENT;
+  const needsDisk = `It has no disk yet. Give it one: ${importDisk} --as ${ec2ImageId}`;
+  const state = hasDisk ? streamingImageLifecycle.initial : 'CREATE_FAILED';
+  const status = hasDisk
+    ? { statusCode: 'STREAMING_IMAGE_CREATE_IN_PROGRESS', statusMessage: 'Streaming Image creation is in progress' }
+    : { statusCode: 'ACCESS_DENIED', statusMessage: needsDisk };
+  const { encryptionConfiguration: _, ...kept } = document;
+  const doc = {
+    ...kept,
+    arn: arnOf(KIND.streamingImage, document.streamingImageId!, settings),
+    eulaIds: document.eulaIds ?? [],
+    owner: studioId,
+    platform,
+    state,
+    ...status,
+    tags: requireTags(document.tags ?? {}),
+  };
+  const row = newRow({
+    kind: KIND.streamingImage,
+    id: document.streamingImageId!,
+    studioId,
+    state,
+    dueAt: hasDisk ? clock.now() : null,
+    createdAt: clock.now(),
+    doc: JSON.stringify(doc),
+  });
+  return { row, note: hasDisk ? 'Its copy is made by the server.' : needsDisk };
+}
+
+async function acceptanceRow(document: EulaAcceptance, context: ImportContext): Promise<Imported> {
+  const { eulaAcceptanceId, eulaId, accepteeId, acceptedAt } = document as Required<EulaAcceptance>;
+  await context.require(KIND.studio, accepteeId);
+  await context.require(KIND.eula, eulaId);
+  const row = newRow({
+    kind: KIND.eulaAcceptance,
+    id: eulaAcceptanceId,
+    studioId: accepteeId,
+    uniqueName: acceptanceName(accepteeId, eulaId),
+    createdAt: timeOf(acceptedAt)!,
+    doc: JSON.stringify(document),
+  });
+  return { row };
+}
+
+/** ARNs hold account and region, and scripts and policies hold ARNs: they must come out the same. @throws NotImported */
+function requirePlace(arn: string | undefined, { settings }: Services): void {
+  const [, region, accountId] = /^arn:[^:]+:nimble:([^:]+):([^:]+):/.exec(arn ?? '') ?? [];
+  if (region === undefined || (region === settings.region && accountId === settings.accountId)) return;
+  throw new NotImported(
+    'refused',
+    `It is of region ${region} and account ${accountId}: import it into a new data directory, with ` +
+      `${SETTINGS.region.env}=${region} and ${SETTINGS.accountId.env}=${accountId}.`,
+  );
+}
+
+/** What was in use comes along, whatever became of the last attempt to change it. @throws NotImported */
+function requireUsable(state: string | undefined): void {
+  if (state === undefined || /^(READY|UPDATE_IN_PROGRESS|UPDATE_FAILED|DELETE_FAILED)$/.test(state)) return;
+  throw new NotImported('left out', `It was ${state}.`);
+}
+
+/** READY, with the status that it had where that belongs to READY. */
+function statusOf(
+  { states }: Lifecycle,
+  { statusCode, statusMessage }: { readonly statusCode?: string; readonly statusMessage?: string },
+  otherwise: string,
+) {
+  const isKept = statusCode !== undefined && states.READY!.statusCodes.includes(statusCode);
+  return {
+    state: 'READY',
+    statusCode: isKept ? statusCode : otherwise,
+    statusMessage: isKept && statusMessage !== undefined ? statusMessage : 'Imported',
+  } as never as object;
+}
+
+function timeOf(text: string | undefined): number | undefined {
+  return text === undefined ? undefined : Date.parse(text);
+}
