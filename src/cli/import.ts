@@ -1,5 +1,6 @@
 /** `backlot import`: a studio that was saved as JSON while its vendor still served it. */
 import { resolve } from 'node:path';
+import { createAuditTrail } from '../domain/audit.ts';
 import { Turns } from '../domain/turns.ts';
 import { importExport } from '../import/import.ts';
 import type { Outcome } from '../import/outcome.ts';
@@ -18,7 +19,8 @@ export const importCommands: readonly Command[] = [
     run: ({ positionals, has }, config) =>
       withParts(config, async (parts) => {
         if (has('apply')) await keepPlace(parts);
-        const services = { ...parts, turns: new Turns(), wake: () => undefined };
+        const audit = createAuditTrail(parts);
+        const services = { ...parts, audit, turns: new Turns(), wake: () => undefined };
         return importExport(resolve(positionals[0]!), services, has('apply'));
       }),
   },

@@ -125,7 +125,7 @@ async function copyIn(
     state: IMPORTING,
     doc: JSON.stringify({ ...begun, state: IMPORTING }),
   });
-  const line = commandLine('machine-image import', row.id, { ids, clock });
+  const line = commandLine('machine-image import', row.id, parts);
   await store.write([{ op: 'insert', row }, line]).catch((error) => {
     throw error instanceof GuardFailed ? new CommandFailed(`There is a machine image ${ec2ImageId} already.`) : error;
   });

@@ -15,8 +15,9 @@ import { putAmazonImage, putEula, putGroup, putUser } from '../support/rows.ts';
 import { VirtualTimers } from '../support/virtual-timers.ts';
 import { Cluster, LEASE_MS, turns } from './cluster.ts';
 import { History } from './history.ts';
+import { assertSessionsTrue, prepareSessions, SESSION_MINUTES } from './sessions.ts';
 import { CUSTOMER_KEYS, liveAs, MACHINE_IMAGES, replayAll, type Shared } from './users.ts';
-import { isPassing, WatchedStore } from './watched-store.ts';
+import { isPassing, isTimed, WatchedStore } from './watched-store.ts';
 
 const USERS = 5;
 const PROCESSES = 3;
@@ -87,7 +88,8 @@ async function prepare(world: World, watched: WatchedStore): Promise<Omit<Shared
   world.keys.customerKeys.add(CUSTOMER_KEYS[0]!);
   const eulaIds = [await putEula(world, 'one'), await putEula(world, 'two'), await putEula(world, 'three')];
   for (const id of MACHINE_IMAGES.slice(0, 2)) await world.addMachineImage(id, { eulaIds });
-  const providedIds = [await putAmazonImage(world), await putAmazonImage(world)];
+  const bootImageId = await putAmazonImage(world, { eulaIds: [] });
+  const providedIds = [await putAmazonImage(world), await putAmazonImage(world), bootImageId];
   for (const id of providedIds) {
     await world.keys.generate(id, undefined);
     const passphrase = (await world.keys.unseal(id)).toString();
@@ -96,6 +98,7 @@ async function prepare(world: World, watched: WatchedStore): Promise<Omit<Shared
   }
   const principalIds = [await putUser(world, 'ann'), await putUser(world, 'ben')];
   principalIds.push(await putGroup(world, 'all', principalIds));
+  const sessionStudio = await prepareSessions(world, bootImageId);
   watched.watchDrivers(world);
   return {
     world,
@@ -108,6 +111,7 @@ async function prepare(world: World, watched: WatchedStore): Promise<Omit<Shared
     components: [],
     profiles: [],
     principalIds,
+    sessionStudio,
     successes: [],
     answered: new Map(),
     created: new Map(),
@@ -142,6 +146,9 @@ function pass(clock: ManualClock, timers: VirtualTimers, random: Random): void {
 }
 
 async function comeToRest(world: World, watched: WatchedStore): Promise<void> {
+  await world.settle();
+  // Every session that runs is stopped by its time limit, and every stream has expired.
+  world.clock.advance(SESSION_MINUTES * MINUTE_MS);
   for (let round = 0; round < 10; round += 1) {
     await world.settle();
     // Past every lease of a dead process, and every wait between two attempts.
@@ -151,7 +158,7 @@ async function comeToRest(world: World, watched: WatchedStore): Promise<void> {
   watched.assertSound();
   for (const row of watched.rows.values()) {
     assert.ok(!row.state.endsWith('_IN_PROGRESS'), `${row.kind} ${row.id} does not come to rest: ${row.state}`);
-    assert.equal(row.dueAt !== null, isPassing(row), `${row.id} is ${row.state}, due at ${row.dueAt}`);
+    assert.equal(row.dueAt !== null, isPassing(row) || isTimed(row), `${row.id} is ${row.state}, due at ${row.dueAt}`);
   }
 }
 
@@ -182,6 +189,7 @@ async function assertClean(world: World, watched: WatchedStore): Promise<void> {
   const upkeep = createUpkeep({ store, keys, images, compute, clock, log: silentLog, audit, auditMs });
   clock.advance(ORPHAN_AGE_MS);
   await upkeep.runOnce();
+  await assertSessionsTrue(world, watched);
   for (const [what, ids] of [
     ['bytes', images.copies.keys()],
     ['a key', keys.dataKeys.keys()],

@@ -17,6 +17,7 @@ import type { Random } from '../support/random.ts';
 import { arnOfComponent, arnOfImage, arnOfProfile, arnOfStudio, IDENTITY_STORE_ID } from '../support/rows.ts';
 import { type Cluster, type Outcome, turns } from './cluster.ts';
 import type { History, PendingChange } from './history.ts';
+import { actOnSessions, type SessionStudio } from './sessions.ts';
 import type { WatchedStore } from './watched-store.ts';
 
 export const MACHINE_IMAGES = ['ami-1', 'ami-2', 'ami-missing'];
@@ -77,6 +78,7 @@ export interface Shared {
   readonly profiles: Tenant[];
   /** Users, and last a group of them. */
   readonly principalIds: readonly string[];
+  readonly sessionStudio: SessionStudio;
   readonly successes: Success[];
   /** How often each operation was answered. */
   readonly answered: Map<OperationName, number>;
@@ -138,6 +140,7 @@ class User {
       [4, () => this.#listTags()],
       [8, () => this.#replay()],
       [4, () => this.#misuseToken()],
+      [24, () => this.#useSessions()],
     ];
     let left = this.#random.below(actions.reduce((total, [weight]) => total + weight, 0));
     for (const [weight, action] of actions) {
@@ -566,6 +569,11 @@ class User {
     const key = this.#random.pick(TAG_KEYS);
     const pending = this.#shared.history.change(id, { [`tag ${key}`]: undefined });
     settle(pending, certainly(await this.#call('UntagResource', { resourceArn: arn, tagKeys: [key] })));
+  }
+
+  #useSessions(): Promise<void> {
+    const { sessionStudio, watched } = this.#shared;
+    return actOnSessions(sessionStudio, (name, input) => this.#call(name, input), this.#random, watched);
   }
 
   // --- Tokens ---

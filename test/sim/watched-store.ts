@@ -40,6 +40,32 @@ const MOVES: Readonly<Record<string, Readonly<Record<string, readonly string[]>>
     DELETE_FAILED: ['DELETE_FAILED', 'UPDATE_IN_PROGRESS', 'DELETE_IN_PROGRESS'],
     DELETED: ['DELETED'],
   },
+  [KIND.streamingSession]: {
+    CREATE_IN_PROGRESS: ['CREATE_IN_PROGRESS', 'READY', 'CREATE_FAILED'],
+    READY: ['READY', 'STOP_IN_PROGRESS', 'DELETE_IN_PROGRESS'],
+    STOP_IN_PROGRESS: ['STOP_IN_PROGRESS', 'STOPPED', 'STOP_FAILED'],
+    STOPPED: ['STOPPED', 'START_IN_PROGRESS', 'DELETE_IN_PROGRESS'],
+    START_IN_PROGRESS: ['START_IN_PROGRESS', 'READY', 'START_FAILED'],
+    CREATE_FAILED: ['CREATE_FAILED', 'DELETE_IN_PROGRESS'],
+    START_FAILED: ['START_FAILED', 'DELETE_IN_PROGRESS'],
+    STOP_FAILED: ['STOP_FAILED', 'DELETE_IN_PROGRESS'],
+    DELETE_IN_PROGRESS: ['DELETE_IN_PROGRESS', 'DELETED', 'DELETE_FAILED'],
+    DELETE_FAILED: ['DELETE_FAILED', 'DELETE_IN_PROGRESS'],
+    DELETED: ['DELETED'],
+  },
+  [KIND.streamingSessionStream]: {
+    CREATE_IN_PROGRESS: ['CREATE_IN_PROGRESS', 'READY', 'CREATE_FAILED', 'DELETED'],
+    READY: ['READY', 'DELETED'],
+    CREATE_FAILED: ['CREATE_FAILED'],
+    DELETED: ['DELETED'],
+  },
+  [KIND.streamingSessionBackup]: {
+    CREATE_IN_PROGRESS: ['CREATE_IN_PROGRESS', 'READY', 'CREATE_FAILED', 'DELETE_IN_PROGRESS'],
+    READY: ['READY', 'DELETE_IN_PROGRESS'],
+    CREATE_FAILED: ['CREATE_FAILED'],
+    DELETE_IN_PROGRESS: ['DELETE_IN_PROGRESS', 'DELETED'],
+    DELETED: ['DELETED'],
+  },
   [KIND.studio]: {
     CREATE_IN_PROGRESS: ['CREATE_IN_PROGRESS', 'READY', 'CREATE_FAILED'],
     READY: ['READY', 'UPDATE_IN_PROGRESS', 'DELETE_IN_PROGRESS'],
@@ -77,10 +103,22 @@ export interface Quotas {
   readonly profiles: number;
 }
 
+/** Kinds of what failed to be made and goes by itself. */
+const PASSING_FAILED: readonly string[] = [
+  KIND.studioComponent,
+  KIND.launchProfile,
+  KIND.streamingSessionStream,
+  KIND.streamingSessionBackup,
+];
+
 /** Whether a row at rest goes by itself, once its time is over. */
 export function isPassing({ kind, state }: Pick<Row, 'kind' | 'state'>): boolean {
-  const goes: string[] = [KIND.studioComponent, KIND.launchProfile];
-  return state === 'DELETED' || (goes.includes(kind) && state === 'CREATE_FAILED');
+  return state === 'DELETED' || (PASSING_FAILED.includes(kind) && state === 'CREATE_FAILED');
+}
+
+/** Whether a row at rest is moved on by a time limit. */
+export function isTimed({ kind, state }: Pick<Row, 'kind' | 'state'>): boolean {
+  return state === 'READY' && (kind === KIND.streamingSession || kind === KIND.streamingSessionStream);
 }
 
 const keyOf = (kind: string, id: string) => `${kind}/${id}`;
@@ -227,7 +265,7 @@ export class WatchedStore implements Store {
     const names = new Set<string>();
     for (const row of this.rows.values()) {
       if (!MOVES[row.kind]) continue;
-      const works = row.state.endsWith('_IN_PROGRESS') || isPassing(row);
+      const works = row.state.endsWith('_IN_PROGRESS') || isPassing(row) || isTimed(row);
       assert.equal(row.dueAt !== null, works, `${row.id} is ${row.state}, due at ${row.dueAt}`);
       if (row.kind === KIND.studio) this.#checkStudio(row, names);
       else this.#checkTenant(row, count);
@@ -270,7 +308,7 @@ export class WatchedStore implements Store {
     }
     if (row.kind === KIND.studioComponent) this.#checkComponent(row, count);
     else if (row.kind === KIND.launchProfile) this.#checkProfile(row);
-    else if (row.state === 'READY') this.#checkReadable(row);
+    else if (row.kind === KIND.streamingImage && row.state === 'READY') this.#checkReadable(row);
   }
 
   /** One that has come to be holds a seat exactly where its type has a quota. */

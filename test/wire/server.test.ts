@@ -12,6 +12,7 @@ import { identityStoreOf } from '../../src/domain/user.ts';
 import { ERROR_STATUS, type ErrorName } from '../../src/errors.ts';
 import type { Answer, Message } from '../support/connection.ts';
 import { API, makeComponent, makeStudio, putReadyImage, putReadyProfile, putUser } from '../support/furnish.ts';
+import { putBackup, putSession, putStream } from '../support/rows.ts';
 import { sampleMembers } from '../support/samples.ts';
 import { type Draft, startService } from '../support/service.ts';
 
@@ -35,6 +36,10 @@ const QUERIES: Readonly<Record<string, string[]>> = {
   launchPurpose: ['WORKSTATION'],
   platform: ['LINUX'],
 };
+const place = { ...service.service.parts, services: service.service.parts };
+const sessionId = await putSession(place, studioId);
+const streamId = await putStream(place, studioId, sessionId);
+const backupId = await putBackup(place, studioId, sessionId);
 const studioPath = `${API}/studios/${encodeURIComponent(studioId)}`;
 const imagesPath = `${studioPath}/streaming-images`;
 const imagePath = `${imagesPath}/${imageId}`;
@@ -143,6 +148,9 @@ function draftOf({ method, uri, query }: Operation, body?: unknown): Draft {
     .replace('{studioComponentId}', componentId)
     .replace('{launchProfileId}', profileId)
     .replace('{principalId}', principalId)
+    .replace('{sessionId}', sessionId)
+    .replace('{streamId}', streamId)
+    .replace('{backupId}', backupId)
     .replace('{eulaId}', 'none')
     .replace('/tags/{resourceArn}', imageTags.slice(API.length));
   const required = Object.entries(query).filter(([, member]) => member.required);

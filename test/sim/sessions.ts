@@ -1,0 +1,120 @@
+/**
+ * What the users of a simulation do with sessions: they create, start, stop, stream and delete them in a studio of their
+ * own, while processes die and stand still. In the end there are the workstations and backups that the sessions say, and
+ * no others.
+ */
+import assert from 'node:assert/strict';
+import type { OperationName } from '../../src/contract/index.ts';
+import type { StreamingSession } from '../../src/contract/streaming-session.ts';
+import type { StreamingSessionBackup } from '../../src/contract/streaming-session-backup.ts';
+import type { StreamingSessionStream } from '../../src/contract/streaming-session-stream.ts';
+import { KIND } from '../../src/domain/kinds.ts';
+import type { World } from '../support/domain.ts';
+import type { Random } from '../support/random.ts';
+import { putProfile } from '../support/rows.ts';
+import type { Outcome } from './cluster.ts';
+import type { WatchedStore } from './watched-store.ts';
+
+/** Every session that runs is stopped by then. */
+export const SESSION_MINUTES = 30;
+
+export interface SessionStudio {
+  readonly studioId: string;
+  readonly launchProfileId: string;
+  readonly sessionIds: string[];
+  readonly streams: { readonly sessionId: string; readonly streamId: string }[];
+}
+
+/** A studio that nobody deletes, with a profile that keeps volumes for ever and two backups. */
+export async function prepareSessions(world: World, streamingImageId: string): Promise<SessionStudio> {
+  const studioId = await world.makeStudio();
+  const launchProfileId = await putProfile(world, studioId, {
+    streamConfiguration: {
+      clipboardMode: 'ENABLED',
+      ec2InstanceTypes: ['g4dn.xlarge', 'g5.xlarge'],
+      maxSessionLengthInMinutes: SESSION_MINUTES,
+      sessionBackup: { mode: 'AUTOMATIC', maxBackupsToRetain: 2 },
+      sessionPersistenceMode: 'ACTIVATED',
+      streamingImageIds: [streamingImageId],
+    },
+  });
+  return { studioId, launchProfileId, sessionIds: [], streams: [] };
+}
+
+type Call = (name: OperationName, input: Record<string, unknown>) => Promise<Outcome>;
+
+/** One thing that a user does with sessions. */
+export async function actOnSessions(
+  { studioId, launchProfileId, sessionIds, streams }: SessionStudio,
+  call: Call,
+  random: Random,
+  { rows }: WatchedStore,
+): Promise<void> {
+  const ask = async <T>(name: OperationName, input: Record<string, unknown>): Promise<T | undefined> => {
+    const outcome = await call(name, { studioId, ...input });
+    return outcome !== 'lost' && 'answer' in outcome ? (outcome.answer as T) : undefined;
+  };
+  if (sessionIds.length === 0 || random.chance(0.2)) {
+    const ec2InstanceType = random.pick(['g4dn.xlarge', 'g5.xlarge']);
+    const made = await ask<{ session: StreamingSession }>('CreateStreamingSession', {
+      launchProfileId,
+      ec2InstanceType,
+    });
+    if (made) sessionIds.push(made.session.sessionId!);
+    return;
+  }
+  const doing = random.below(100);
+  /** Mostly one with which it works. */
+  const wanted = doing >= 45 && doing < 65 ? 'STOPPED' : 'READY';
+  const fitting = sessionIds.filter((id) => rows.get(`${KIND.streamingSession}/${id}`)?.state === wanted);
+  const sessionId = random.pick(fitting.length > 0 && random.chance(0.7) ? fitting : sessionIds.slice(-4));
+  if (doing < 15) {
+    const { sessions = [] } = (await ask<{ sessions: StreamingSession[] }>('ListStreamingSessions', {})) ?? {};
+    for (const { sessionId: listed } of sessions) if (!sessionIds.includes(listed!)) sessionIds.push(listed!);
+  } else if (doing < 25) {
+    await ask('GetStreamingSession', { sessionId });
+  } else if (doing < 45) {
+    await ask('StopStreamingSession', { sessionId, ...(random.chance(0.3) && { volumeRetentionMode: 'DELETE' }) });
+  } else if (doing < 65) {
+    const list = await ask<{ streamingSessionBackups: StreamingSessionBackup[] }>('ListStreamingSessionBackups', {});
+    const own = (list?.streamingSessionBackups ?? []).filter((backup) => backup.sessionId === sessionId);
+    const backupId = own.length > 0 && random.chance(0.5) ? random.pick(own).backupId : undefined;
+    if (backupId) await ask('GetStreamingSessionBackup', { backupId });
+    await ask('StartStreamingSession', { sessionId, ...(backupId && { backupId }) });
+  } else if (doing < 80) {
+    const made = await ask<{ stream: StreamingSessionStream }>('CreateStreamingSessionStream', { sessionId });
+    if (made) streams.push({ sessionId, streamId: made.stream.streamId! });
+  } else if (doing < 88 && streams.length > 0) {
+    await ask('GetStreamingSessionStream', random.pick(streams.slice(-4)));
+  } else if (doing >= 92) {
+    await ask('DeleteStreamingSession', { sessionId });
+  }
+}
+
+/** Once all is at rest: what the sessions say is what there is. */
+export async function assertSessionsTrue(world: World, { rows }: WatchedStore): Promise<void> {
+  const sessions = new Map<string, { running: boolean; backups: string[] }>();
+  for (const { kind, id, state } of rows.values()) {
+    if (kind !== KIND.streamingSession) continue;
+    if (state === 'DELETED' || state === 'CREATE_FAILED') continue;
+    sessions.set(id, { running: state === 'READY', backups: [] });
+    assert.ok(
+      ['READY', 'STOPPED', 'START_FAILED', 'STOP_FAILED', 'DELETE_FAILED'].includes(state),
+      `${id} is ${state}`,
+    );
+  }
+  for (const { kind, id, parentId, state } of rows.values()) {
+    if (kind === KIND.streamingSessionBackup && state === 'READY') sessions.get(parentId!)!.backups.push(id);
+    if (kind === KIND.streamingSessionStream && state === 'READY') assert.ok(sessions.get(parentId!)!.running);
+  }
+  const workstations = new Map((await world.compute.list()).map((found) => [found.id, found]));
+  for (const id of workstations.keys())
+    assert.ok(sessions.has(id), `there is a workstation of ${id}, which needs none`);
+  for (const [id, { running, backups }] of sessions) {
+    const state = rows.get(`${KIND.streamingSession}/${id}`)!.state;
+    if (state !== 'READY' && state !== 'STOPPED') continue;
+    const found = workstations.get(id);
+    assert.equal(found?.running, running, `the workstation of ${id}, which is ${state}`);
+    assert.deepEqual([...found!.backupIds].sort(), backups.sort(), `backups of ${id}`);
+  }
+}
