@@ -65,6 +65,17 @@ describe("Debian's boto3", { concurrency: true }, () => {
     await runScript(installation, server, 'components.py');
   });
 
+  it('makes launch profiles, waits for them and gives them to people', async () => {
+    const { streamingImageId } = await importDisk(installation, '--provided');
+    const words = ['user', 'create', '--name', 'ann'];
+    const ann = await installation.json<{ principalId: string; identityStoreId: string }>(words);
+    const environment = { PRINCIPAL_ID: ann.principalId, IDENTITY_STORE_ID: ann.identityStoreId };
+    await runScript(installation, server, 'launch_profiles.py', {
+      PROVIDED_IMAGE_ID: streamingImageId,
+      ...environment,
+    });
+  });
+
   it('does nothing again for a client token that was used', async () => {
     await runScript(installation, server, 'client_tokens.py');
   });
