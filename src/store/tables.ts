@@ -1,7 +1,8 @@
 /**
  * A database as tables of plain values, whatever the kind: what copying one into another needs, and nothing else may use.
  * The list below is all that there is to copy; a new table is one line of it. Columns are not listed: they are what both
- * databases have, so that none can be forgotten.
+ * databases have, so that none can be forgotten. None may be one that its database counts up by itself, as a copy would
+ * begin to count anew.
  */
 import { createHash } from 'node:crypto';
 import type { Param } from './rows.ts';

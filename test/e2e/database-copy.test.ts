@@ -13,14 +13,20 @@ import {
   ListStudiosCommand,
   type NimbleClient,
 } from '@aws-sdk/client-nimble';
+import { newRow } from '../../src/domain/kinds.ts';
+import { openSqlite } from '../../src/store/sqlite.ts';
+import type { Write } from '../../src/store/store.ts';
+import { TABLES } from '../../src/store/tables.ts';
 import { startCluster } from '../support/postgres.ts';
 import { until } from '../support/until.ts';
 import { createImage, deleteImage, getImage, readyStudio, settledImage } from './api.ts';
 import { sdkClient } from './clients.ts';
 import { makeDisk } from './disks.ts';
-import { Installation } from './installation.ts';
+import { BACKLOT, Installation } from './installation.ts';
 
 const cluster = await startCluster({ after });
+/** So many that a copy is under way for long enough to be met there. */
+const ROWS_MANY = 30_000;
 const PASSWORD = 'S3CRETpassword';
 
 interface Copied {
@@ -72,9 +78,9 @@ describe('backlot database copy', { concurrency: true }, () => {
     const tables = JSON.parse(moved.stdout) as Copied[];
     assert.deepEqual(
       tables.map(({ table }) => table),
-      ['resource', 'idempotency'],
+      TABLES.map(({ name }) => name),
     );
-    assert.ok(tables.every(({ rows }) => rows > 0));
+    for (const { table, rows } of tables) assert.ok(rows > 0 || !['resource', 'idempotency'].includes(table), table);
     const again = await copy(there, 'env:MOVING_TO');
     assert.match(again.stderr, /^backlot: The database to copy to is not empty .*\n$/);
 
@@ -104,6 +110,33 @@ describe('backlot database copy', { concurrency: true }, () => {
     await until('the image is deleted', async () => (await getImage(home, studioId, imageId)).state === 'DELETED');
     for (const { stdout, stderr } of [moved, again, busy, returned])
       assert.ok(!`${stdout}${stderr}`.includes(PASSWORD));
+  });
+
+  it('that is killed half way has copied nothing, and does it all the next time', async (t) => {
+    const installation = new Installation(t);
+    mkdirSync(installation.dataDir, { mode: 0o700 });
+    const store = openSqlite({ path: installation.path('backlot.db'), now: Date.now });
+    for (let batch = 0; batch < ROWS_MANY; batch += 1_000) {
+      const row = (index: number) => newRow({ kind: 'thing', id: `${batch + index}`, createdAt: index, doc: '{}' });
+      await store.write(Array.from({ length: 1_000 }, (_, index): Write => ({ op: 'insert', row: row(index) })));
+    }
+    await store.close();
+    const url = await cluster.createDatabase();
+    const words = ['database', 'copy', '--from', `sqlite:${installation.dataDir}`, '--to', url];
+    const killed = installation.spawn([BACKLOT, ...words]);
+    const writing = `SELECT 1 FROM pg_stat_activity
+      WHERE datname = current_database() AND query LIKE 'INSERT INTO resource%'`;
+    await until('rows are on their way', async () => (await cluster.run(url, writing)).length > 0);
+    killed.signal('SIGKILL');
+    assert.equal((await killed.finished).signal, 'SIGKILL');
+    assert.deepEqual(await cluster.run(url, 'SELECT id FROM resource LIMIT 1'), []);
+    // The database learns of it when it next writes to a client that is gone.
+    const copied = await until('the first has let go', async () => {
+      const { code, stdout, stderr } = await installation.backlot(words);
+      assert.equal(code, 0, stderr);
+      return JSON.parse(stdout) as Copied[];
+    });
+    assert.equal(copied.find(({ table }) => table === 'resource')!.rows, ROWS_MANY);
   });
 
   it('refuses what makes no sense, in one line that repeats no password, and makes nothing', async (t) => {
