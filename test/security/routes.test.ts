@@ -7,12 +7,17 @@ import assert from 'node:assert/strict';
 import { after, describe, test } from 'node:test';
 import { operations } from '../../src/contract/index.ts';
 import type { Operation } from '../../src/contract/operation.ts';
+import { newTemporaryKey } from '../../src/domain/access-key.ts';
 import { newEula } from '../../src/domain/eula.ts';
+import { attachPolicies, type Holder } from '../../src/domain/grant.ts';
 import { AMAZON, KIND, NO_STUDIO, newRow } from '../../src/domain/kinds.ts';
 import { membershipId } from '../../src/domain/membership.ts';
+import { storedPassword } from '../../src/domain/password.ts';
+import { storePolicy } from '../../src/domain/stored-policy.ts';
 import { identityStoreOf } from '../../src/domain/user.ts';
 import { type Answer, bytesOf, exchange, type Message } from '../support/connection.ts';
 import { API, makeComponent, makeStudio, putReadyImage, putReadyProfile, putUser } from '../support/furnish.ts';
+import { putPerson } from '../support/people.ts';
 import { putBackup, putSession, putStream } from '../support/rows.ts';
 import { type Draft, type Signing, startService } from '../support/service.ts';
 
@@ -109,6 +114,7 @@ const otherLabels: Labels = {
   resourceArn: arnOf(`streaming-image/${mine.imageId}`),
 };
 
+const operationNamed = (name: string) => contract.find((operation) => operation.name === name)!;
 const pathOf = ({ uri }: Operation, labels: Labels) =>
   API + uri.replaceAll(/\{(\w+)\}/g, (_, label: string) => encodeURIComponent(labels[label]!));
 
@@ -187,9 +193,35 @@ const withQuery = (message: Message, more: string): Message => ({
 const queryOf = ({ target }: Message) => target.split('?')[1]!;
 
 const MINUTE_MS = 60_000;
+const HOUR_MS = 60 * MINUTE_MS;
 const minutesAway = (minutes: number): Signing => ({ at: new Date(Date.now() + minutes * MINUTE_MS) });
 const stranger = { accessKeyId: 'AKIASTRANGER', secretAccessKey: 'secret of a stranger' };
 const guessed = { accessKeyId: service.credentials.accessKeyId, secretAccessKey: 'a guess' };
+
+/** Keys that end by themselves, of a user who may do everything: one that is good, another, and one that has ended. */
+const mighty = await putMightyUser('mighty');
+const temporary = await putTemporaryKey(mighty, HOUR_MS);
+const { sessionToken: _token, ...tokenless } = temporary;
+const foreign = await putTemporaryKey(mighty, HOUR_MS);
+const ended = await putTemporaryKey(mighty, -1);
+
+async function putMightyUser(name: string): Promise<Holder> {
+  const principalId = await putPerson(parts.store, name, 'correct horse');
+  const holder = { role: 'user', name, principalId } as const;
+  const Statement = { Effect: 'Allow', Action: '*', Resource: '*' };
+  const text = JSON.stringify({ Version: '2012-10-17', Statement });
+  const policy = storePolicy({ name: 'everything', text }, undefined, parts);
+  await parts.store.write([{ op: 'insert', row: policy }, ...attachPolicies(holder, undefined, [policy.id], parts)]);
+  return holder;
+}
+
+async function putTemporaryKey(holder: Holder, lifetimeMs: number) {
+  const password = (await storedPassword(parts.store, holder.principalId))!;
+  const limits = { expiresAt: Date.now() + lifetimeMs, password };
+  const { row, secretAccessKey, sessionToken } = newTemporaryKey(holder, limits, parts.keys, parts);
+  await parts.store.write([{ op: 'insert', row }]);
+  return { accessKeyId: row.id, secretAccessKey, sessionToken };
+}
 
 /** What has no one else's name: changed after signing, or signed so that it must not count. */
 type Forgery = (draft: Draft, operation: Operation) => Promise<Message>;
@@ -235,6 +267,16 @@ const FORGERIES: Readonly<Record<string, Forgery>> = {
   'an invented session': signedAs({
     credentials: { ...service.credentials, sessionToken: 'invented' } as typeof guessed,
   }),
+  'a temporary key without its token': signedAs({ credentials: tokenless }),
+  'a temporary key with the token of another': signedAs({
+    credentials: { ...temporary, sessionToken: foreign.sessionToken } as typeof guessed,
+  }),
+  'a temporary key with a token that was altered': signedAs({
+    credentials: { ...temporary, sessionToken: flipped(`${temporary.sessionToken}0`) } as typeof guessed,
+  }),
+  'a temporary key whose token came after signing': async (draft) =>
+    adding(await service.sign(draft, { credentials: tokenless }), ['x-amz-security-token', temporary.sessionToken]),
+  'a temporary key that has ended': signedAs({ credentials: ended }),
   'a date half an hour old': signedAs(minutesAway(-30)),
   'a date half an hour ahead': signedAs(minutesAway(30)),
   'a date made young again': async (draft) => {
@@ -304,6 +346,7 @@ const REFUSALS = [
   'IncompleteSignatureException',
   'InvalidSignatureException',
   'UnrecognizedClientException',
+  'ExpiredTokenException',
 ];
 
 function requireRefused(answer: Answer, what: string): void {
@@ -332,6 +375,14 @@ describe('MinIO added a way to authenticate to two handlers and forgot the third
       const { status } = await service.call({ ...draft, body });
       assert.ok([200, 404, 409].includes(status), `${operation.name}: ${status}`);
     }
+  });
+
+  test('a temporary key is refused above for nothing but what was forged', async () => {
+    const { status } = await service.call(
+      { path: pathOf(operationNamed('GetStudio'), myLabels) },
+      { credentials: temporary },
+    );
+    assert.equal(status, 200);
   });
 
   test('without credentials there is health, metrics and a place to log in, and nothing else', async () => {
