@@ -172,13 +172,14 @@ class Backup {
 
   /** Whether the copy of the database names what was deleted since. What is missing for another reason is damage. */
   async #lacksDeleted(pieces: readonly Piece[]): Promise<boolean> {
+    let deleted = false;
     for (const { kind, id, files } of pieces) {
       if (files.every((path) => this.#taken.has(path))) continue;
       const row = await this.#source.store.get(kind, id);
-      if (!row || !pieceOf(row)) return true;
-      this.#damaged.add(id);
+      if (row && pieceOf(row)) this.#damaged.add(id);
+      else deleted = true;
     }
-    return false;
+    return deleted;
   }
 
   /** Copies the file, once. False when it is not there, or no longer. */
