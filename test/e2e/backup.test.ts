@@ -24,6 +24,7 @@ import {
   type NimbleClient,
   paginateListStudios,
 } from '@aws-sdk/client-nimble';
+import { startCluster } from '../support/postgres.ts';
 import { until } from '../support/until.ts';
 import { createImage, deleteImage, makeStudio, readyStudio, settledImage } from './api.ts';
 import { sdkClient } from './clients.ts';
@@ -299,5 +300,32 @@ describe('a backup that is not what was written', () => {
     await target.json(['restore', whole]);
     const client = sdkClient(t, target, await target.start());
     assert.deepEqual((await client.send(new ListStudiosCommand({}))).studios, []);
+  });
+});
+
+describe('a backup of a server on PostgreSQL', () => {
+  it('holds all but the database, says so, and serves again beside it', async (t) => {
+    const cluster = await startCluster(t);
+    const environment = { BACKLOT_DATABASE_URL: await cluster.createDatabase() };
+    const installation = new Installation(t, environment);
+    const server = await installation.start();
+    const client = sdkClient(t, installation, server);
+    const studioId = await readyStudio(client, 'film');
+    const disk = { path: await makeDisk(installation.directory, 'disk.raw'), format: 'raw' };
+    const words = ['machine-image', 'import', disk.path, '--platform', 'LINUX'];
+    const { ec2ImageId } = await installation.json<{ ec2ImageId: string }>(words);
+    const imageId = await createImage(client, studioId, ec2ImageId);
+    assert.equal((await settledImage(client, studioId, imageId)).state, 'READY');
+    const backup = join(installation.directory, 'backup');
+    const made = await installation.json<{ database: string }>(['backup', backup]);
+    assert.match(made.database, /not in this backup: it is in PostgreSQL/);
+    assert.equal(existsSync(join(backup, 'backlot.db')), false);
+    await server.stop();
+
+    const restored = new Installation(t, environment);
+    await restored.json(['restore', backup]);
+    const next = sdkClient(t, restored, await restored.start());
+    assert.equal((await settledImage(next, studioId, imageId)).state, 'READY');
+    assert.ok(await holdsSameBytes(restored, restored.dataDir, imageId, disk));
   });
 });
