@@ -11,6 +11,9 @@ import { ImageFailure } from '../../src/images/images.ts';
 import { KeyUnavailable } from '../../src/keys/keys.ts';
 import { launchProfileJobs } from '../../src/worker/launch-profile.ts';
 import { streamingImageJobs } from '../../src/worker/streaming-image.ts';
+import { streamingSessionJobs } from '../../src/worker/streaming-session.ts';
+import { streamingSessionBackupJobs } from '../../src/worker/streaming-session-backup.ts';
+import { streamingSessionStreamJobs } from '../../src/worker/streaming-session-stream.ts';
 import { studioJobs } from '../../src/worker/studio.ts';
 import { studioComponentJobs } from '../../src/worker/studio-component.ts';
 import { createUpkeep } from '../../src/worker/upkeep.ts';
@@ -111,19 +114,23 @@ export class Cluster {
   }
 
   #createWorker() {
-    const { store, keys, images, clock, services } = this.#world;
+    const { store, keys, images, compute, clock, services } = this.#world;
+    const { ids, settings } = services;
     return createWorker({
       store,
       clock,
       log: silentLog,
       leaseMs: LEASE_MS,
-      tombstoneMs: services.settings.tombstoneMs,
+      tombstoneMs: settings.tombstoneMs,
       random: () => this.#random.next(),
       jobs: [
         ...studioJobs({ store, keys }),
         ...studioComponentJobs({ store, keys }),
         ...launchProfileJobs({ store, keys }),
         ...streamingImageJobs({ store, images, keys, importsMax: 2 }),
+        ...streamingSessionJobs({ store, compute, clock, ids, settings, startsMax: 2 }),
+        ...streamingSessionBackupJobs({ store, compute, clock, ids, settings }),
+        ...streamingSessionStreamJobs({ store, compute, keys, clock, ids }),
       ],
     });
   }
