@@ -33,6 +33,7 @@ export function streamingSessionBackupJobs(ports: Omit<StreamingSessionPorts, 's
     run,
     retryable: () => true,
   });
+  // One that failed may have left something; it goes with the row.
   const purge: Job['run'] = async (row, { signal }) => {
     await removeBytes(row, ports.compute, signal);
     return { purge: true };
