@@ -21,6 +21,7 @@ import {
   putState,
   putUser,
 } from '../support/rows.ts';
+import { createStage, PERSISTENT } from '../support/sessions.ts';
 
 const CREATE_STUDIO = { adminRoleArn: 'a', userRoleArn: 'u', displayName: 'd', studioName: 'alpha' };
 const HOUR_MS = 3_600_000;
@@ -69,6 +70,11 @@ const putting = (persona: string, ...principalIds: string[]) => ({
 
 /** Made again, these change nothing: what they make is there. */
 const HARMLESS = ['AcceptEulas', 'PutLaunchProfileMembers', 'UpdateLaunchProfileMember', 'PutStudioMembers'];
+
+const sessionIn = async (world: World) => {
+  const stage = await createStage(world, PERSISTENT);
+  return { studioId: stage.studioId, sessionId: await stage.create() };
+};
 
 const SCENARIOS: Partial<Record<OperationName, Scenario>> = {
   CreateStudio: {
@@ -172,6 +178,33 @@ const SCENARIOS: Partial<Record<OperationName, Scenario>> = {
       return { input: { studioId, principalId }, other: {} };
     },
   },
+  CreateStreamingSession: {
+    again: 200,
+    prepare: async (world) => {
+      const { studioId, launchProfileId } = await createStage(world);
+      return { input: { studioId, launchProfileId, tags: { a: '1' } }, other: { ownedBy: 'other' } };
+    },
+  },
+  StartStreamingSession: {
+    again: 409,
+    prepare: async (world) => {
+      const stage = await createStage(world, PERSISTENT);
+      const input = { studioId: stage.studioId, sessionId: await stage.createStopped() };
+      return { input, other: { backupId: 'other' } };
+    },
+  },
+  StopStreamingSession: {
+    again: 409,
+    prepare: async (world) => ({ input: await sessionIn(world), other: { volumeRetentionMode: 'DELETE' } }),
+  },
+  DeleteStreamingSession: {
+    again: 404,
+    prepare: async (world) => ({ input: await sessionIn(world), other: {} }),
+  },
+  CreateStreamingSessionStream: {
+    again: 200,
+    prepare: async (world) => ({ input: await sessionIn(world), other: { expirationInSeconds: 60 } }),
+  },
   AcceptEulas: {
     again: 200,
     prepare: async (world) => {
@@ -192,6 +225,8 @@ async function everything(world: World): Promise<string> {
       KIND.launchProfile,
       KIND.launchProfileMember,
       KIND.studioMember,
+      KIND.streamingSession,
+      KIND.streamingSessionStream,
     ].map((kind) => world.store.list({ kind, limit: 1_000 })),
   );
   return JSON.stringify(rows);
