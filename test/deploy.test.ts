@@ -22,7 +22,8 @@ describe('what is written for administrators', () => {
   it('names settings that there are', () => {
     const known = new Set(Object.values(SETTINGS).map(({ env }) => env));
     for (const file of written)
-      for (const [name] of read(file).matchAll(/BACKLOT_[A-Z_]*[A-Z]/g)) assert.ok(known.has(name), `${file}: ${name}`);
+      for (const [name] of read(file).matchAll(/BACKLOT_[A-Z0-9_]*[A-Z0-9]/g))
+        assert.ok(known.has(name), `${file}: ${name}`);
   });
 
   it('names commands that there are', () => {
@@ -175,7 +176,7 @@ describe('deploy/kubernetes.yaml', () => {
       ['startupProbe', 'livenessProbe', 'readinessProbe'].map((probe) => server[probe].httpGet.path),
       ['/healthz', '/healthz', '/readyz'],
     );
-    for (const path of ['/healthz', '/readyz']) assert.ok(read('src/service.ts').includes(`'${path}'`), path);
+    for (const path of ['/healthz', '/readyz']) assert.ok(read('src/service.ts').includes(`'GET ${path}'`), path);
   });
 
   it('runs as the ordinary user of the image, and keeps secrets out of the command line', () => {

@@ -31,7 +31,8 @@ describe('every operation', () => {
       assert.deepEqual(matched(method, `${path}/`), [name, ...values], 'a slash at the end is tolerated');
       assert.equal(matched(method, `${path}//`), undefined, 'one, not two');
       assert.equal(matched(method, `${path}/more`)?.[0] === name, false);
-      for (const other of ['HEAD', 'PUT', 'OPTIONS', 'TRACE', 'PROPFIND', method.toLowerCase(), '', 'constructor']) {
+      const others = ['HEAD', 'PUT', 'OPTIONS', 'TRACE', 'PROPFIND', method.toLowerCase(), '', 'constructor'];
+      for (const other of others.filter((candidate) => candidate !== method)) {
         assert.equal(matched(other, path), undefined, `${other} is nobody's method here`);
       }
     });
