@@ -17,6 +17,8 @@ export interface Refusal {
 
 /** A client under test. Operations, waiters and paginators go by the names of the published model. */
 export interface Teller {
+  /** Whether the client has it: one from before December 2022 knows no backups, and sessions are told to stop without a word. */
+  knows(operation: string): Promise<boolean>;
   call(operation: string, input: Input): Promise<Answer>;
   /** The call must be refused. */
   refusal(operation: string, input: Input): Promise<Refusal>;
@@ -140,7 +142,15 @@ interface Parts {
   readonly studioComponentId: string;
 }
 
+const KEPT = {
+  sessionPersistenceMode: 'ACTIVATED',
+  automaticTerminationMode: 'ACTIVATED',
+  sessionBackup: { mode: 'AUTOMATIC', maxBackupsToRetain: 1 },
+  volumeConfiguration: { size: 200 },
+};
+
 async function makeProfile(teller: Teller, studioId: string, { streamingImageId, studioComponentId }: Parts) {
+  const kept = (await teller.knows('GetStreamingSessionBackup')) ? KEPT : {};
   const created = await teller.call('CreateLaunchProfile', {
     studioId,
     name: 'Lighting',
@@ -151,12 +161,9 @@ async function makeProfile(teller: Teller, studioId: string, { streamingImageId,
       clipboardMode: 'ENABLED',
       ec2InstanceTypes: ['g4dn.xlarge', 'g4dn.2xlarge'],
       streamingImageIds: [streamingImageId],
-      sessionPersistenceMode: 'ACTIVATED',
-      automaticTerminationMode: 'ACTIVATED',
       maxStoppedSessionLengthInMinutes: 60,
-      sessionBackup: { mode: 'AUTOMATIC', maxBackupsToRetain: 1 },
       sessionStorage: { mode: ['UPLOAD'] },
-      volumeConfiguration: { size: 200 },
+      ...kept,
     },
   });
   const { launchProfileId } = created.launchProfile;
@@ -238,17 +245,10 @@ async function runSession(teller: Teller, place: Place, { principalId }: Prepare
   await teller.wait('StreamingSessionStreamReady', ofStream);
   assert.match((await teller.call('GetStreamingSessionStream', ofStream)).stream.url, /^https?:\/\//);
 
-  await teller.call('StopStreamingSession', { ...where, volumeRetentionMode: 'RETAIN' });
-  await teller.wait('StreamingSessionStopped', where);
-  const backups = await teller.pages('ListStreamingSessionBackups', 'streamingSessionBackups', {
-    studioId,
-    ownedBy: principalId,
-  });
-  const { backupId } = backups[0];
-  const read = await teller.call('GetStreamingSessionBackup', { studioId, backupId });
-  assert.deepEqual([read.streamingSessionBackup.sessionId, read.streamingSessionBackup.state], [sessionId, 'READY']);
-
-  await teller.call('StartStreamingSession', { ...where, backupId });
+  const backupId = (await teller.knows('GetStreamingSessionBackup'))
+    ? await stopWithBackup(teller, where, principalId)
+    : await stop(teller, where);
+  await teller.call('StartStreamingSession', { ...where, ...(backupId && { backupId }) });
   await teller.wait('StreamingSessionReady', where);
   const sessions = await teller.pages('ListStreamingSessions', 'sessions', { studioId, ownedBy: principalId });
   assert.deepEqual(
@@ -257,6 +257,26 @@ async function runSession(teller: Teller, place: Place, { principalId }: Prepare
   );
   await teller.call('DeleteStreamingSession', where);
   await teller.wait('StreamingSessionDeleted', where);
+}
+
+async function stop(teller: Teller, where: Input, more: Input = {}): Promise<undefined> {
+  await teller.call('StopStreamingSession', { ...where, ...more });
+  await teller.wait('StreamingSessionStopped', where);
+}
+
+/** The id of the backup that was made meanwhile. */
+async function stopWithBackup(
+  teller: Teller,
+  where: { readonly studioId: string; readonly sessionId: string },
+  ownedBy: string,
+): Promise<string> {
+  await stop(teller, where, { volumeRetentionMode: 'RETAIN' });
+  const { studioId, sessionId } = where;
+  const backups = await teller.pages('ListStreamingSessionBackups', 'streamingSessionBackups', { studioId, ownedBy });
+  const { backupId } = backups[0];
+  const { streamingSessionBackup } = await teller.call('GetStreamingSessionBackup', { studioId, backupId });
+  assert.deepEqual([streamingSessionBackup.sessionId, streamingSessionBackup.state], [sessionId, 'READY']);
+  return backupId;
 }
 
 async function tag(teller: Teller, resourceArn: string): Promise<void> {

@@ -18,6 +18,8 @@ def told(value):
 
 
 def do(kind, name, given, member=None):
+    if kind == "knows":
+        return hasattr(nimble, xform_name(name))
     if kind == "call":
         answer = getattr(nimble, xform_name(name))(**given)
         answer.pop("ResponseMetadata")
