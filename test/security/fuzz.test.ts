@@ -10,8 +10,9 @@ import { operations } from '../../src/contract/index.ts';
 import type { Operation } from '../../src/contract/operation.ts';
 import { breakagesOf, brokenTexts, strangeTexts } from '../support/breakages.ts';
 import type { Answer } from '../support/connection.ts';
-import { API, makeComponent, makeStudio, putReadyImage } from '../support/furnish.ts';
+import { API, makeComponent, makeStudio, putReadyImage, putReadyProfile, putUser } from '../support/furnish.ts';
 import { createRandom } from '../support/random.ts';
+import { putBackup, putSession, putStream } from '../support/rows.ts';
 import { sampleInput } from '../support/samples.ts';
 import { type Draft, startService } from '../support/service.ts';
 
@@ -19,14 +20,23 @@ const seed = process.env.BACKLOT_SEED ?? randomBytes(6).toString('hex');
 /** Of one member, so that the few with long lists of ways do not take all the time. */
 const BREAKAGES_PER_MEMBER_MAX = 12;
 
-const service = await startService({ after });
+// Who is told to wait has not been told what is wrong.
+const service = await startService({ after }, { settings: { throttle: 'off' } });
 const studioId = await makeStudio(service, 'fuzzed');
 
+const place = { ...service.service.parts, services: service.service.parts };
+const launchProfileId = await putReadyProfile(service, studioId);
+const sessionId = await putSession(place, studioId, { launchProfileId });
 /** What labels name, so that a call gets as far as it can. */
 const LABELS: Readonly<Record<string, string>> = {
   studioId,
   studioComponentId: await makeComponent(service, studioId),
   streamingImageId: await putReadyImage(service, studioId),
+  launchProfileId,
+  principalId: await putUser(service, 'ann'),
+  sessionId,
+  streamId: await putStream(place, studioId, sessionId),
+  backupId: await putBackup(place, studioId, sessionId),
   resourceArn: `arn:aws:nimble:us-west-2:000000000000:studio/${studioId.split(':')[1]}`,
 };
 
