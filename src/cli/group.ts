@@ -1,4 +1,5 @@
 /** `backlot group`: users who become members of launch profiles together. */
+import { commandLine } from '../domain/audit.ts';
 import { addToGroup, DELETING, type Group, groupMemberId, newGroup } from '../domain/group.ts';
 import { KIND, PRESENT } from '../domain/kinds.ts';
 import { findNamed, type User } from '../domain/user.ts';
@@ -46,7 +47,7 @@ export const groupCommands: readonly Command[] = [
     options: {},
     note: 'Group and user are told by name or by id.',
     run: (given, config) =>
-      withParts(config, ({ store }) => undisturbed(() => remove(given.positionals as [string, string], store))),
+      withParts(config, (parts) => undisturbed(() => remove(given.positionals as [string, string], parts))),
   },
   {
     name: 'group delete',
@@ -54,15 +55,14 @@ export const groupCommands: readonly Command[] = [
     positionals: ['NAME|ID'],
     options: {},
     note: 'A group that stays DELETING was left by a command that died: delete it again.',
-    run: (given, config) =>
-      withParts(config, ({ store }) => undisturbed(() => deleteGroup(given.positionals[0]!, store))),
+    run: (given, config) => withParts(config, (parts) => undisturbed(() => deleteGroup(given.positionals[0]!, parts))),
   },
 ];
 
 async function createGroup(groupName: string, parts: Parts): Promise<object> {
   const row = newGroup(groupName, await ensureIdentityStore(parts), parts);
   try {
-    await parts.store.write([{ op: 'insert', row }]);
+    await parts.store.write([{ op: 'insert', row }, commandLine('group create', row.id, parts)]);
   } catch (error) {
     if (error instanceof GuardFailed) throw new CommandFailed(`There is a group ${groupName} already.`);
     throw error;
@@ -87,23 +87,26 @@ async function add([groupNamed, userNamed]: [string, string], parts: Parts): Pro
   if (group.state !== PRESENT) throw new CommandFailed(`The group ${groupNamed} is being deleted.`);
   const user = await requireUser(userNamed, parts.store);
   const writes = await addToGroup(group, user, parts);
-  if (writes.length > 0) await parts.store.write(writes);
+  if (writes.length > 0) await parts.store.write([...writes, commandLine('group add', group.id, parts)]);
   return { group: group.id, added: user.id };
 }
 
-async function remove([groupNamed, userNamed]: [string, string], store: Store): Promise<object> {
+async function remove([groupNamed, userNamed]: [string, string], parts: Parts): Promise<object> {
+  const { store } = parts;
   const [group, user] = [await requireGroup(groupNamed, store), await requireUser(userNamed, store)];
   const row = await store.get(KIND.groupMember, groupMemberId(group.id, user.id));
   if (!row) throw new CommandFailed(`${userNamed} is not in the group ${groupNamed}.`);
-  await store.write([{ op: 'delete', kind: row.kind, id: row.id, version: row.version }]);
+  const line = commandLine('group remove', group.id, parts);
+  await store.write([{ op: 'delete', kind: row.kind, id: row.id, version: row.version }, line]);
   return { group: group.id, removed: user.id };
 }
 
 /** From the first write on nobody puts it anywhere any more; every step may be done again. */
-async function deleteGroup(nameOrId: string, store: Store): Promise<object> {
+async function deleteGroup(nameOrId: string, parts: Parts): Promise<object> {
+  const { store } = parts;
   const group = await requireGroup(nameOrId, store);
   const deleting = { ...group, state: DELETING, version: group.version + 1, doc: withState(group) };
-  await store.write([{ op: 'update', row: deleting }]);
+  await store.write([{ op: 'update', row: deleting }, commandLine('group delete', group.id, parts)]);
   await deleteRows({ kind: KIND.launchProfileMember, ownerId: group.id }, store);
   await deleteRows({ kind: KIND.groupMember, parentId: group.id }, store);
   await store.write([{ op: 'delete', kind: group.kind, id: group.id, version: deleting.version }]);

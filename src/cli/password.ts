@@ -1,5 +1,6 @@
 /** `backlot user set-password` and `backlot login`: how people come to access keys that end by themselves. */
 import type { Config } from '../config.ts';
+import { commandLine } from '../domain/audit.ts';
 import { KIND } from '../domain/kinds.ts';
 import { createPasswords, flawOf, setPassword } from '../domain/password.ts';
 import { readUser } from '../domain/user.ts';
@@ -28,7 +29,8 @@ export const passwordCommands: readonly Command[] = [
         const hashed = await createPasswords().hash(password);
         await undisturbed(async () => {
           const before = await parts.store.get(KIND.password, user.id);
-          await parts.store.write([setPassword(user.id, hashed, before, parts.clock.now())]);
+          const line = commandLine('user set-password', user.id, parts);
+          await parts.store.write([setPassword(user.id, hashed, before, parts.clock.now()), line]);
         });
         return { principalId: user.id, userName: readUser(user).userName };
       }),

@@ -1,5 +1,6 @@
 /** `backlot policy`: stores IAM policies, gives them to services and users, checks them, and explains what they decide. */
 import { systemClock } from '../clock.ts';
+import { commandLine } from '../domain/audit.ts';
 import { attachPolicies, detachPolicy, type Grant, type Holder, heldPolicy, readGrant } from '../domain/grant.ts';
 import { KIND } from '../domain/kinds.ts';
 import { evaluateAll, joinPolicies, type Policies, type Statement } from '../domain/policy.ts';
@@ -30,7 +31,8 @@ export const policyCommands: readonly Command[] = [
         const row = await undisturbed(async () => {
           const before = await parts.store.get(KIND.policy, name);
           const next = storePolicy(source, before, parts);
-          await parts.store.write([{ op: before ? 'update' : 'insert', row: next }]);
+          const line = commandLine('policy put', name, parts);
+          await parts.store.write([{ op: before ? 'update' : 'insert', row: next }, line]);
           return next;
         });
         return JSON.parse(row.doc) as StoredPolicy;
@@ -67,14 +69,15 @@ export const policyCommands: readonly Command[] = [
     positionals: ['NAME'],
     options: {},
     run: (given, config) =>
-      withParts(config, async ({ store }) => {
+      withParts(config, async (parts) => {
+        const { store } = parts;
         const [name] = given.positionals as [string];
         await undisturbed(async () => {
           const { kind, id, version } = await requireStored(name, store);
           const holders = holdersOf(name, await listDocuments<Grant>(store, KIND.grant));
           if (holders.length > 0)
             throw new CommandFailed(`${name} is attached to ${holders.join(', ')}: policy detach it there first.`);
-          await store.write([{ op: 'delete', kind, id, version }]);
+          await store.write([{ op: 'delete', kind, id, version }, commandLine('policy delete', name, parts)]);
         });
         return { deleted: name };
       }),
@@ -89,7 +92,8 @@ export const policyCommands: readonly Command[] = [
         await undisturbed(async () => {
           const { holder, grant } = await requireHolder(given, parts);
           const policy = await requireStored(given.positionals[0]!, parts.store);
-          await parts.store.write([heldPolicy(policy), ...attachPolicies(holder, grant, [policy.id], parts)]);
+          const line = commandLine('policy attach', policy.id, parts);
+          await parts.store.write([heldPolicy(policy), ...attachPolicies(holder, grant, [policy.id], parts), line]);
         });
         return shownGrant(given, parts);
       }),
@@ -106,7 +110,7 @@ export const policyCommands: readonly Command[] = [
           const { holder, grant } = await requireHolder(given, parts);
           if (!grant || !readGrant(grant).policies.includes(name))
             throw new CommandFailed(`${calledBy(holder)} does not have the policy ${name}.`);
-          await parts.store.write([detachPolicy(grant, name)]);
+          await parts.store.write([detachPolicy(grant, name), commandLine('policy detach', name, parts)]);
         });
         return shownGrant(given, parts);
       }),

@@ -1,4 +1,5 @@
 /** `backlot user`: the people that can be members of studios and launch profiles. */
+import { commandLine } from '../domain/audit.ts';
 import { KIND } from '../domain/kinds.ts';
 import { findNamed, newUser, type User, withEnabled } from '../domain/user.ts';
 import { ensureIdentityStore } from '../installation.ts';
@@ -33,14 +34,14 @@ export const userCommands: readonly Command[] = [
     summary: 'No longer lets a user use anything. What the user is a member of stays as it is.',
     positionals: ['NAME|ID'],
     options: {},
-    run: (given, config) => withParts(config, ({ store }) => setEnabled(given.positionals[0]!, false, store)),
+    run: (given, config) => withParts(config, (parts) => setEnabled(given.positionals[0]!, false, parts)),
   },
   {
     name: 'user enable',
     summary: 'Lets a user who was disabled use everything again.',
     positionals: ['NAME|ID'],
     options: {},
-    run: (given, config) => withParts(config, ({ store }) => setEnabled(given.positionals[0]!, true, store)),
+    run: (given, config) => withParts(config, (parts) => setEnabled(given.positionals[0]!, true, parts)),
   },
 ];
 
@@ -53,7 +54,7 @@ async function createUser(given: Arguments, parts: Parts): Promise<object> {
   };
   const row = newUser(user, await ensureIdentityStore(parts), parts);
   try {
-    await parts.store.write([{ op: 'insert', row }]);
+    await parts.store.write([{ op: 'insert', row }, commandLine('user create', row.id, parts)]);
   } catch (error) {
     if (error instanceof GuardFailed) throw new CommandFailed(`There is a user ${userName} already.`);
     throw error;
@@ -62,10 +63,11 @@ async function createUser(given: Arguments, parts: Parts): Promise<object> {
   return { principalId, identityStoreId, userName };
 }
 
-function setEnabled(nameOrId: string, enabled: boolean, store: Store): Promise<User> {
+function setEnabled(nameOrId: string, enabled: boolean, parts: Parts): Promise<User> {
   return undisturbed(async () => {
-    const row = withEnabled(await requireUser(nameOrId, store), enabled);
-    await store.write([{ op: 'update', row }]);
+    const row = withEnabled(await requireUser(nameOrId, parts.store), enabled);
+    const line = commandLine(enabled ? 'user enable' : 'user disable', row.id, parts);
+    await parts.store.write([{ op: 'update', row }, line]);
     return JSON.parse(row.doc) as User;
   });
 }

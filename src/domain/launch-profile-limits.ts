@@ -11,6 +11,7 @@ import type { Row, Store } from '../store/store.ts';
 import type { DomainSettings } from './context.ts';
 import { AMAZON, KIND } from './kinds.ts';
 import type { Quota } from './quota.ts';
+import { isUsableImage } from './streaming-image.ts';
 
 /** What callers set, all of it or some. */
 type Given = Pick<
@@ -147,9 +148,6 @@ export async function requireComponents(
   }
 }
 
-/** States of an image that a session can be started with: what failed since it was READY has left it as it was. */
-const USABLE: readonly string[] = ['READY', 'UPDATE_IN_PROGRESS', 'UPDATE_FAILED', 'DELETE_FAILED'];
-
 /** Why a studio's profile cannot have this image: one of the studio's own, or provided for every studio. */
 export function faultOfImage(
   row: Row | undefined,
@@ -157,7 +155,7 @@ export function faultOfImage(
 ): 'STREAMING_IMAGE_NOT_FOUND' | 'STREAMING_IMAGE_NOT_READY' | undefined {
   const visible = row && (row.studioId === studioId || row.studioId === AMAZON);
   if (!visible || row.state === 'DELETED') return 'STREAMING_IMAGE_NOT_FOUND';
-  return USABLE.includes(row.state) ? undefined : 'STREAMING_IMAGE_NOT_READY';
+  return isUsableImage(row) ? undefined : 'STREAMING_IMAGE_NOT_READY';
 }
 
 export function profileQuota(studioId: string, settings: DomainSettings): Quota {

@@ -142,6 +142,13 @@ export function applyToStreamingImage(
   });
 }
 
+/** States of an image that a session can be started with: what failed since it was READY has left it as it was. */
+const USABLE: readonly string[] = ['READY', 'UPDATE_IN_PROGRESS', 'UPDATE_FAILED', 'DELETE_FAILED'];
+
+export function isUsableImage(image: Row | undefined): image is Row {
+  return image !== undefined && USABLE.includes(image.state);
+}
+
 /**
  * The image as this studio sees it: its own, or one provided for every studio. Images of other studios do not exist here.
  * @throws ServiceError ResourceNotFoundException that names the studio when it is the studio that does not exist.

@@ -12,6 +12,7 @@ import { acceptanceOf } from './eula-acceptance.ts';
 import { AMAZON, KIND } from './kinds.ts';
 import { mayUseProfile } from './launch-profile-access.ts';
 import { type Quota, quotaExceeded } from './quota.ts';
+import { isUsableImage } from './streaming-image.ts';
 
 /** Role of who has signed in to the portal: an artist. Everyone else is let through or refused by policies alone. */
 const PORTAL_USER = 'user';
@@ -60,13 +61,6 @@ export function requireListed<T extends string>(member: string, listed: readonly
       `Member must be one of the launch profile: [${listed.join(', ')}]`,
     'NOT_IN_LAUNCH_PROFILE',
   );
-}
-
-/** States in which an image has bytes and a key: a change that failed took nothing away. */
-const USABLE = ['READY', 'UPDATE_IN_PROGRESS', 'UPDATE_FAILED', 'DELETE_FAILED'];
-
-export function isUsableImage(image: Row | undefined): image is Row {
-  return image !== undefined && USABLE.includes(image.state);
 }
 
 /** @throws ServiceError ResourceNotFoundException, ConflictException */

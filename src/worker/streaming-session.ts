@@ -8,6 +8,7 @@ import { type Compute, ComputeFailure, type WorkstationRequest } from '../comput
 import type { StreamingSession } from '../contract/streaming-session.ts';
 import { KIND } from '../domain/kinds.ts';
 import type { Lifecycle, LifecycleEvent } from '../domain/lifecycle.ts';
+import { isUsableImage } from '../domain/streaming-image.ts';
 import {
   deleteEvent,
   type StreamingSessionPrivate,
@@ -16,7 +17,6 @@ import {
 } from '../domain/streaming-session.ts';
 import { streamingSessionBackupLifecycle } from '../domain/streaming-session-backup.ts';
 import { endOfTime, limitWhenReady, limitWhenStopped } from '../domain/streaming-session-clock.ts';
-import { isUsableImage } from '../domain/streaming-session-launch.ts';
 import { NO_TICKET, streamingSessionStreamLifecycle } from '../domain/streaming-session-stream.ts';
 import type { Ids } from '../ids.ts';
 import type { Row, Store } from '../store/store.ts';
