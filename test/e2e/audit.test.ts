@@ -113,6 +113,33 @@ describe('backlot audit', () => {
     for (const what of ['CreateStudio', 'first start']) assert.ok(stdout.includes(`"operation": "${what}"`), what);
   });
 
+  it('has a line for each command that changes people, policies or keys', async (t) => {
+    const installation = new Installation(t);
+    const policy = join(PROJECT, 'policies/AmazonNimbleStudio-StudioUser.json');
+    const key = await installation.json<{ accessKeyId: string }>(['access-key', 'create', '--service', 'farm']);
+    const commands = [
+      ['user create', '--name', 'ada'],
+      ['user disable', 'ada'],
+      ['user enable', 'ada'],
+      ['group create', '--name', 'lighting'],
+      ['group add', 'lighting', 'ada'],
+      ['group remove', 'lighting', 'ada'],
+      ['group delete', 'lighting'],
+      ['policy put', 'artist', policy],
+      ['policy attach', 'artist', '--service', 'farm'],
+      ['policy detach', 'artist', '--service', 'farm'],
+      ['policy delete', 'artist'],
+      ['access-key delete', key.accessKeyId],
+    ] as const;
+    for (const [name, ...words] of commands) await installation.json([...name.split(' '), ...words]);
+    const lines = await auditOf(installation, '--principal', 'command-line', '--limit', '100');
+    const told = lines.map(({ operation, outcome }) => `${operation} ${outcome}`).reverse();
+    assert.deepEqual(told.slice(-commands.length - 1), [
+      'access-key create ok',
+      ...commands.map(([name]) => `${name} ok`),
+    ]);
+  });
+
   it('says what is wrong with what it is asked for', async (t) => {
     const installation = new Installation(t);
     for (const [words, says] of [
