@@ -1,11 +1,10 @@
 /**
- * Debian's AWS CLI against the real server: the line that the server prints, every operation, `wait`, pages, and how
+ * Debian's AWS CLI against the real server: the line that the server prints, `wait`, pages, and how
  * refusals read. Nothing is set up for it but the credentials file of the first start.
  */
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { DeleteStudioCommand, GetStudioCommand, type NimbleClient } from '@aws-sdk/client-nimble';
-import { operations } from '../../src/contract/index.ts';
 import { ABSENT, createImage, readyStudio, settledImage, settledStudio } from './api.ts';
 import { awsCli, readProfile, sdkClient } from './clients.ts';
 import { makeDisk } from './disks.ts';
@@ -25,8 +24,6 @@ const ROLES = [
 ];
 
 const installation = new Installation({ after }, { BACKLOT_QUOTA_STREAMING_IMAGES: String(QUOTA) });
-/** Commands that were answered. */
-const answered = new Set<string>();
 let server: RunningServer;
 let client: NimbleClient;
 let imported: Promise<{ ec2ImageId: string; streamingImageId: string }>;
@@ -43,7 +40,6 @@ before(async () => {
 async function answer<T = Record<string, never>>(...words: string[]): Promise<T> {
   const { code, stdout, stderr } = await awsCli(installation, server, words);
   assert.equal(code, 0, `${words.join(' ')}: ${stderr}`);
-  answered.add(words[0]!);
   return (stdout === '' ? undefined : JSON.parse(stdout)) as T;
 }
 
@@ -322,12 +318,4 @@ describe("Debian's AWS CLI", { concurrency: true }, () => {
     const deleted = await failure(FAILED, 'wait', 'studio-deleted', '--studio-id', studioId);
     assert.match(deleted, /StudioDeleted failed.*DELETE_FAILED/);
   });
-});
-
-it('every operation of the contract was answered, but for the one that asks for a server that has moved', () => {
-  const commandOf = (name: string) => name.replace(/(?<=[a-z])[A-Z]|(?<!^)[A-Z](?=[a-z])/g, '-$&').toLowerCase();
-  assert.deepEqual(
-    operations.map(({ name }) => commandOf(name)).filter((command) => !answered.has(command)),
-    ['start-studio-sso-configuration-repair'],
-  );
 });

@@ -183,7 +183,8 @@ describe('a backup that is broken off', () => {
       const place = join(directory, 'images/machine');
       return existsSync(place) && readdirSync(place).some((id) => existsSync(join(place, id, 'disk')));
     };
-    await until('the disk is being copied', () => running.ended || hasBegun());
+    // A restore reads all of the backup before it begins.
+    await until('the disk is being copied', () => running.ended || hasBegun(), 240_000);
     assert.equal(running.ended, false, running.stderr);
     return running;
   }
