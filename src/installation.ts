@@ -11,7 +11,7 @@ import { newAccessKey } from './domain/access-key.ts';
 import { commandLine } from './domain/audit.ts';
 import type { Services } from './domain/context.ts';
 import { KIND, newRow } from './domain/kinds.ts';
-import { IDENTITY_STORE, identityStoreOf } from './domain/user.ts';
+import { identityStoreOf, newIdentityStore } from './domain/user.ts';
 import { destroyDurably, writeDurably } from './files.ts';
 import type { Images } from './images/images.ts';
 import type { Keys } from './keys/keys.ts';
@@ -99,8 +99,7 @@ export async function ensureIdentityStore({
 }: Pick<Parts, 'store' | 'clock'> & Pick<Services, 'ids'>): Promise<string> {
   const before = await identityStoreOf(store);
   if (before !== undefined) return before;
-  const doc = JSON.stringify({ identityStoreId: ids.identityStore() });
-  await insertOnce(store, { ...markRow(IDENTITY_STORE, clock), doc });
+  await insertOnce(store, newIdentityStore(ids.identityStore(), { clock }));
   return (await identityStoreOf(store))!;
 }
 

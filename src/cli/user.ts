@@ -1,7 +1,7 @@
 /** `backlot user`: the people that can be members of studios and launch profiles. */
 import { commandLine } from '../domain/audit.ts';
 import { KIND } from '../domain/kinds.ts';
-import { findNamed, newUser, type User, withEnabled } from '../domain/user.ts';
+import { findNamed, newUser, readUser, type User, withEnabled, withName } from '../domain/user.ts';
 import { ensureIdentityStore } from '../installation.ts';
 import type { Parts } from '../service.ts';
 import { GuardFailed, type Row, type Store } from '../store/store.ts';
@@ -28,6 +28,14 @@ export const userCommands: readonly Command[] = [
     positionals: [],
     options: {},
     run: (_given, config) => withParts(config, ({ store }) => listDocuments<User>(store, KIND.user)),
+  },
+  {
+    name: 'user rename',
+    summary: 'Gives a user another name to sign in with. The principalId, and all that hangs on it, stays.',
+    positionals: ['NAME|ID', 'NEW-NAME'],
+    options: {},
+    run: (given, config) =>
+      withParts(config, (parts) => undisturbed(() => renameUser(given.positionals as [string, string], parts))),
   },
   {
     name: 'user disable',
@@ -61,6 +69,16 @@ async function createUser(given: Arguments, parts: Parts): Promise<object> {
   }
   const { principalId, identityStoreId } = JSON.parse(row.doc) as User;
   return { principalId, identityStoreId, userName };
+}
+
+async function renameUser([nameOrId, userName]: [string, string], parts: Parts): Promise<User> {
+  const { store } = parts;
+  const before = await requireUser(nameOrId, store);
+  const row = withName(before, userName);
+  const rival = await findNamed(store, KIND.user, userName);
+  if (rival && rival.id !== row.id) throw new CommandFailed(`There is a user ${userName} already.`);
+  await store.write([{ op: 'update', row }, commandLine('user rename', row.id, parts)]);
+  return readUser(row);
 }
 
 function setEnabled(nameOrId: string, enabled: boolean, parts: Parts): Promise<User> {

@@ -1,6 +1,7 @@
 /**
  * Users: the people that members are. They belong to the whole installation, whose identity store has one id, and are
- * made on the command line. Their ids have the vendor's form, which begins with that of the identity store.
+ * made on the command line or imported. Ids that are made here have the vendor's older form, which begins with that of the
+ * identity store; those that were made elsewhere may be without it.
  */
 import { wireTime } from '../clock.ts';
 import { validationFailed } from '../errors.ts';
@@ -29,7 +30,17 @@ export const IDENTITY_STORE = 'identity-store';
 /** `d-` and ten hexadecimal digits; undefined while nobody has been made yet. */
 export async function identityStoreOf(store: Store): Promise<string | undefined> {
   const row = await store.get(KIND.installation, IDENTITY_STORE);
-  return row && (JSON.parse(row.doc) as { identityStoreId: string }).identityStoreId;
+  return row && readIdentityStore(row);
+}
+
+export function readIdentityStore({ doc }: Row): string {
+  return (JSON.parse(doc) as { identityStoreId: string }).identityStoreId;
+}
+
+/** The row that says what the identity store of this installation is: the first is the only one. */
+export function newIdentityStore(identityStoreId: string, { clock }: Pick<Services, 'clock'>): Row {
+  const doc = JSON.stringify({ identityStoreId });
+  return newRow({ kind: KIND.installation, id: IDENTITY_STORE, createdAt: clock.now(), doc });
 }
 
 /** The id of a user or group, for example `92677b4b19-e9fd012a-94ad-4f16-9866-c69a63ab6486`. */
@@ -37,7 +48,7 @@ export function newPrincipalId(identityStoreId: string, ids: Services['ids']): s
   return `${identityStoreId.slice('d-'.length)}-${ids.uuid()}`;
 }
 
-const PRINCIPAL_ID = /^[0-9a-f]{10}-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+const PRINCIPAL_ID = /^([0-9a-f]{10}-)?[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
 // --- Names ---
 
@@ -74,15 +85,18 @@ function requireUser({ userName, displayName, email }: Pick<User, 'userName' | '
 
 // --- Rows ---
 
-/** @throws ServiceError ValidationException */
+/**
+ * @param principalId of somebody who had one elsewhere; a new one is made where absent.
+ * @throws ServiceError ValidationException
+ */
 export function newUser(
   given: Pick<User, 'userName' | 'displayName' | 'email'>,
   identityStoreId: string,
   { ids, clock }: Pick<Services, 'ids' | 'clock'>,
+  principalId = newPrincipalId(identityStoreId, ids),
 ): Row {
   requireUser(given);
   const now = clock.now();
-  const principalId = newPrincipalId(identityStoreId, ids);
   const doc: User = { principalId, identityStoreId, ...given, state: 'ENABLED', createdAt: wireTime(now) };
   return newRow({
     kind: KIND.user,
@@ -97,6 +111,13 @@ export function newUser(
 export function withEnabled(row: Row, enabled: boolean): Row {
   const doc: User = { ...(JSON.parse(row.doc) as User), state: enabled ? 'ENABLED' : 'DISABLED' };
   return { ...row, state: enabled ? PRESENT : DISABLED, version: row.version + 1, doc: JSON.stringify(doc) };
+}
+
+/** The user's row under another name, one version higher. @throws ServiceError ValidationException */
+export function withName(row: Row, userName: string): Row {
+  const doc: User = { ...readUser(row), userName };
+  requireUser({ userName });
+  return { ...row, uniqueName: comparable(userName), version: row.version + 1, doc: JSON.stringify(doc) };
 }
 
 /** The user, or group, of this name or id. */

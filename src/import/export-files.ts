@@ -1,7 +1,7 @@
 /**
  * Reads what was saved of a studio: files of JSON as `aws nimble list-...` and `get-...` print them, in any names and any
  * number, sorted by what stands in them. Nothing in them is believed yet: this file only finds out what each claims to be,
- * and which studio it came from, by the directory it lies in.
+ * and where it came from where only names say that: the studio by a directory, the launch profile of members by the file.
  */
 import { constants as fsConstants } from 'node:fs';
 import { type FileHandle, open, readdir } from 'node:fs/promises';
@@ -15,10 +15,15 @@ const DOCUMENTS_MAX = 100_000;
 /** A directory of this name holds what one studio has. */
 const STUDIO_DIRECTORY = /^(?:[a-z0-9-]+:)?(stid-[a-z0-9]{1,64})$/;
 
+/** A file of this name, or a directory of pages, holds the members of one launch profile. */
+const PROFILE_MEMBERS = /^members-([A-Za-z0-9_-]{1,22})(?:\.json)?$/;
+
 /** Members of an output that hold documents: one, or a list of them. */
 export interface Names {
   readonly single: string;
   readonly list: string;
+  /** Tells documents apart that outputs call the same; every one is of this kind where absent. */
+  readonly isOne?: (value: unknown) => boolean;
 }
 
 export interface Found<K extends Names> {
@@ -27,6 +32,8 @@ export interface Found<K extends Names> {
   readonly value: unknown;
   /** The studio's id without its region, where the file lies in a directory of that name. */
   readonly studio: string | undefined;
+  /** The launch profile's id, where the file or its directory is named by it. */
+  readonly launchProfile: string | undefined;
 }
 
 export interface Unknown {
@@ -48,7 +55,8 @@ export async function readExport<K extends Names>(
       unknown.push({ file, reason: 'It is no JSON object.' });
       continue;
     }
-    const here = documentsIn(output, kinds).map((each) => ({ file, studio: studioOf(path), ...each }));
+    const place = { studio: lastNamed(STUDIO_DIRECTORY, path), launchProfile: lastNamed(PROFILE_MEMBERS, file) };
+    const here = documentsIn(output, kinds).map((each) => ({ file, ...place, ...each }));
     if (here.length === 0) unknown.push({ file, reason: 'It holds nothing that can be imported.' });
     if (output.nextToken)
       unknown.push({ file, reason: 'It is not the last page of its list: save the others as well.' });
@@ -96,15 +104,16 @@ function parse(text: string): Readonly<Record<string, unknown>> | undefined {
 function documentsIn<K extends Names>(output: Readonly<Record<string, unknown>>, kinds: readonly K[]) {
   return kinds.flatMap((kind) => {
     const listed = Object.hasOwn(output, kind.list) ? output[kind.list] : undefined;
-    const values = Array.isArray(listed) ? (listed as unknown[]) : [];
+    const values: unknown[] = Array.isArray(listed) ? [...(listed as unknown[])] : [];
     if (Object.hasOwn(output, kind.single)) values.push(output[kind.single]);
-    return values.map((value) => ({ kind, value }));
+    return values.filter((value) => kind.isOne?.(value) ?? true).map((value) => ({ kind, value }));
   });
 }
 
-function studioOf(path: string): string | undefined {
+/** What the innermost name on the path that is of this form says. */
+function lastNamed(form: RegExp, path: string): string | undefined {
   return path
     .split('/')
-    .flatMap((name) => STUDIO_DIRECTORY.exec(name)?.[1] ?? [])
+    .flatMap((name) => form.exec(name)?.[1] ?? [])
     .at(-1);
 }

@@ -4,27 +4,23 @@
  * been done with the row since. Without `apply` the same is worked out and nothing is written.
  */
 import { createHash } from 'node:crypto';
+import { commandLine } from '../domain/audit.ts';
 import type { Services } from '../domain/context.ts';
-import { KIND } from '../domain/kinds.ts';
+import { KIND, PRESENT } from '../domain/kinds.ts';
+import { requireSettledLaunchProfile } from '../domain/launch-profile-lifecycle.ts';
+import { requireOpen } from '../domain/studio.ts';
 import { ServiceError } from '../errors.ts';
 import { GuardFailed, type Row, type Write } from '../store/store.ts';
 import { readMembers, Violations } from '../wire/validate.ts';
 import { type Found, readExport } from './export-files.ts';
-import { IMPORT_KINDS, type ImportContext, type ImportKind } from './kinds.ts';
+import type { ImportContext, ImportKind } from './import-kind.ts';
+import { IMPORT_KINDS } from './kinds.ts';
 import { NotImported, type Outcome } from './outcome.ts';
 
 /** Ids become names of files. */
 const ID = /^[A-Za-z0-9_:-]{1,100}$/;
 
 type Document = Record<string, unknown>;
-
-/** A document that is of the right shape. */
-interface Read {
-  readonly from: Found<ImportKind>;
-  readonly id: string;
-  readonly document: Document;
-  readonly digest: string;
-}
 
 /** @throws ImportFailed when the directory cannot be read. */
 export async function importExport(directory: string, services: Services, apply: boolean): Promise<Outcome[]> {
@@ -42,11 +38,24 @@ export async function importExport(directory: string, services: Services, apply:
   return outcomes;
 }
 
+/** What must be true of a row for another to lean on it, beyond its not being deleted. @throws ServiceError, NotImported */
+const MUST_BE: Readonly<Record<string, (row: Row) => void>> = {
+  [KIND.studio]: requireOpen,
+  [KIND.launchProfile]: requireSettledLaunchProfile,
+  [KIND.user]: ({ id, state }) => {
+    if (state === PRESENT) return;
+    throw new NotImported('refused', `User ${id} is disabled. To let it be a member: backlot user enable ${id}`);
+  },
+  [KIND.group]: ({ id, state }) => {
+    if (state !== PRESENT) throw new NotImported('refused', `The group ${id} is being deleted.`);
+  },
+};
+
 class Import {
   readonly #services: Services;
   readonly #apply: boolean;
-  /** Digest by kind and id, of what has been brought in by this run or would have been. */
-  readonly #seen = new Map<string, string>();
+  /** By kind and id, what this run has made or would have made. */
+  readonly #made = new Map<string, Row>();
   readonly #studioIds: readonly string[];
 
   constructor(services: Services, apply: boolean, found: readonly Found<ImportKind>[]) {
@@ -61,54 +70,67 @@ class Import {
   async bring(from: Found<ImportKind>): Promise<Outcome> {
     const { file, kind, value } = from;
     const claimed = (value as Document | null)?.[kind.id];
-    const id = typeof claimed === 'string' && ID.test(claimed) ? claimed : '';
+    let id = typeof claimed === 'string' && ID.test(claimed) ? claimed : '';
     const outcome = (result: Outcome['result'], note = ''): Outcome => ({ file, kind: kind.kind, id, result, note });
     try {
-      const read = readDocument(from, id);
-      const key = `${kind.kind}/${id}`;
-      const digest = this.#seen.get(key) ?? (await this.#digestOf(kind.kind, id));
-      if (digest === read.digest) return outcome('there');
-      if (digest !== undefined)
+      const document = readDocument(from, id);
+      const digest = createHash('sha256').update(JSON.stringify(document)).digest('hex');
+      const guards: Write[] = [];
+      const context = this.#contextOf(from, guards);
+      id = kind.rowId?.(id, context) ?? id;
+      const before = await this.#find(kind.kind, id);
+      if (before && madeOf(before) === digest) return outcome('there');
+      if (before)
         throw new NotImported(
           'refused',
           'There is one of this id already, made of something else. It is left as it is.',
         );
-      const note = await this.#make(read);
-      this.#seen.set(key, read.digest);
+      const { row, also = [], note } = await kind.toRow(document as never, context);
+      await this.#write(guards, [...also, marked(row, digest)]);
       return outcome('new', note);
     } catch (error) {
       if (error instanceof NotImported) return outcome(error.result, error.message);
       if (error instanceof ServiceError && error.status < 500) return outcome('refused', error.message);
       if (error instanceof GuardFailed)
-        return outcome('refused', 'Something of the same name came in between. Try again.');
+        return outcome('refused', 'Something that it needs, or has the name of, changed in between. Try again.');
       throw error;
     }
   }
 
-  /** Of the document that the row was made of; empty when it was made in another way, undefined when there is none. */
-  async #digestOf(kind: string, id: string): Promise<string | undefined> {
-    const row = await this.#services.store.get(kind, id);
-    if (!row) return undefined;
-    return (JSON.parse(row.private) as { imported?: string }).imported ?? '';
-  }
-
-  async #make(read: Read): Promise<string | undefined> {
-    const guards: Write[] = [];
-    const context: ImportContext = {
+  /** @param guards what is required is added to. */
+  #contextOf(from: Found<ImportKind>, guards: Write[]): ImportContext {
+    return {
       services: this.#services,
-      studioId: () => this.#studioIdOf(read.from),
-      require: async (kind, id) => void guards.push(...(await this.#guard(kind, id))),
+      studioId: () => this.#studioIdOf(from),
+      launchProfileId: from.launchProfile,
+      find: (kind, id) => this.#find(kind, id),
+      require: async (kind, id) => {
+        const row = await this.#require(kind, id);
+        guards.push({ op: 'require', kind, id, state: row.state });
+        return row;
+      },
     };
-    const { row, note } = await read.from.kind.toRow(read.document as never, context);
-    if (this.#apply) await this.#services.store.write([...guards, { op: 'insert', row: marked(row, read.digest) }]);
-    return note;
   }
 
-  async #guard(kind: string, id: string): Promise<Write[]> {
+  async #find(kind: string, id: string): Promise<Row | undefined> {
     const row = await this.#services.store.get(kind, id);
-    if (row && row.state !== 'DELETED') return [{ op: 'require', kind, id, state: row.state }];
-    if (!this.#apply && this.#seen.has(`${kind}/${id}`)) return [];
-    throw new NotImported('refused', `Its ${kind} ${ID.test(id) ? id : ''} is neither here nor in what is imported.`);
+    return row ?? (this.#apply ? undefined : this.#made.get(`${kind}/${id}`));
+  }
+
+  async #require(kind: string, id: string): Promise<Row> {
+    const row = await this.#find(kind, id);
+    if (!row || row.state === 'DELETED')
+      throw new NotImported('refused', `Its ${kind} ${ID.test(id) ? id : ''} is neither here nor in what is imported.`);
+    MUST_BE[kind]?.(row);
+    return row;
+  }
+
+  async #write(guards: readonly Write[], rows: readonly Row[]): Promise<void> {
+    for (const row of rows) this.#made.set(`${row.kind}/${row.id}`, row);
+    if (!this.#apply) return;
+    const inserts = rows.map((row): Write => ({ op: 'insert', row }));
+    const lines = rows.map(({ id }) => commandLine('import', id, this.#services));
+    await this.#services.store.write([...guards, ...inserts, ...lines]);
   }
 
   #studioIdOf({ studio }: Found<ImportKind>): string {
@@ -121,13 +143,17 @@ class Import {
   }
 }
 
+/** The digest of the document that the row was made of; empty when it was made in another way. */
+function madeOf(row: Row): string {
+  return (JSON.parse(row.private) as { imported?: string }).imported ?? '';
+}
+
 function marked(row: Row, digest: string): Row {
   return { ...row, private: JSON.stringify({ ...(JSON.parse(row.private) as object), imported: digest }) };
 }
 
 /** @throws NotImported, ServiceError that names what is wrong with it. */
-function readDocument(from: Found<ImportKind>, id: string): Read {
-  const { kind, value } = from;
+function readDocument({ kind, value }: Found<ImportKind>, id: string): Document {
   if (typeof value !== 'object' || value === null || Array.isArray(value))
     throw new NotImported('refused', `What stands under ${kind.single} or ${kind.list} is no object.`);
   if (id === '') throw new NotImported('refused', `Its ${kind.id} is missing, or is no id.`);
@@ -137,6 +163,5 @@ function readDocument(from: Found<ImportKind>, id: string): Read {
   for (const member of kind.needs)
     if (document[member] === undefined) violations.add(`/${member}`, 'Member must not be null');
   if (violations.any) throw violations.toError();
-  const digest = createHash('sha256').update(JSON.stringify(document)).digest('hex');
-  return { from, id, document, digest };
+  return document;
 }

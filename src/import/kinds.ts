@@ -6,49 +6,41 @@
 import { SETTINGS } from '../config.ts';
 import { type Eula, eula } from '../contract/eula.ts';
 import { type EulaAcceptance, eulaAcceptance } from '../contract/eula-acceptance.ts';
-import type { StructureShape } from '../contract/shape.ts';
+import { type LaunchProfile, launchProfile, type StreamConfiguration } from '../contract/launch-profile.ts';
+import { launchProfileMembership } from '../contract/launch-profile-member.ts';
 import { type StreamingImage, streamingImage } from '../contract/streaming-image.ts';
+import { streamingSession } from '../contract/streaming-session.ts';
+import { streamingSessionBackup } from '../contract/streaming-session-backup.ts';
 import { type Studio, studio } from '../contract/studio.ts';
 import { type StudioComponent, studioComponent } from '../contract/studio-component.ts';
+import { studioMembership } from '../contract/studio-member.ts';
 import { arnOf } from '../domain/arn.ts';
 import type { Services } from '../domain/context.ts';
 import { acceptanceName } from '../domain/eula-acceptance.ts';
 import { AMAZON, KIND, newRow, PRESENT } from '../domain/kinds.ts';
+import { componentsOf } from '../domain/launch-profile-contents.ts';
+import { launchProfileLifecycle } from '../domain/launch-profile-lifecycle.ts';
+import { requireFitting as requireFittingProfile, withDefaults } from '../domain/launch-profile-limits.ts';
+import { validated } from '../domain/launch-profile-validation.ts';
 import type { Lifecycle } from '../domain/lifecycle.ts';
 import { streamingImageLifecycle } from '../domain/streaming-image.ts';
 import { studioLifecycle } from '../domain/studio.ts';
 import { studioComponentLifecycle } from '../domain/studio-component.ts';
 import { DEFAULT_SUBTYPE, findSeat, requireFitting } from '../domain/studio-component-limits.ts';
 import { requireTags } from '../domain/tag-limits.ts';
-import type { Row } from '../store/store.ts';
+import { clipped } from '../errors.ts';
+import type { ImportContext, Imported, ImportKind } from './import-kind.ts';
 import { NotImported } from './outcome.ts';
-
-export interface ImportContext {
-  readonly services: Services;
-  /** Of the studio that the document came from, where it does not say so itself. @throws NotImported */
-  readonly studioId: () => string;
-  /** @throws NotImported unless there is such a row, or will be. */
-  readonly require: (kind: string, id: string) => Promise<void>;
-}
-
-export interface Imported {
-  readonly row: Row;
-  /** What is different from how it was. */
-  readonly note?: string;
-}
-
-export interface ImportKind<D = never> {
-  readonly kind: string;
-  readonly single: string;
-  readonly list: string;
-  readonly shape: StructureShape<unknown>;
-  /** The member that holds the id. */
-  readonly id: string;
-  /** Members without which it cannot be. */
-  readonly needs: readonly string[];
-  /** @throws NotImported, ServiceError */
-  readonly toRow: (document: D, context: ImportContext) => Promise<Imported>;
-}
+import {
+  identityStoreUser,
+  isProfileMember,
+  isStudioMember,
+  launchProfileMemberId,
+  launchProfileMemberRow,
+  studioMemberId,
+  studioMemberRow,
+  userRow,
+} from './principals.ts';
 
 export const IMPORT_KINDS: readonly ImportKind[] = [
   {
@@ -95,6 +87,64 @@ export const IMPORT_KINDS: readonly ImportKind[] = [
     id: 'eulaAcceptanceId',
     needs: ['eulaId', 'accepteeId', 'acceptedAt', 'acceptedBy'],
     toRow: acceptanceRow,
+  },
+  {
+    kind: KIND.launchProfile,
+    single: 'launchProfile',
+    list: 'launchProfiles',
+    shape: launchProfile,
+    id: 'launchProfileId',
+    needs: ['name', 'launchProfileProtocolVersions', 'streamConfiguration', 'studioComponentIds'],
+    toRow: profileRow,
+  },
+  {
+    kind: KIND.user,
+    single: 'User',
+    list: 'Users',
+    shape: identityStoreUser,
+    id: 'UserId',
+    needs: ['UserName'],
+    toRow: userRow,
+  },
+  {
+    kind: KIND.studioMember,
+    single: 'member',
+    list: 'members',
+    isOne: isStudioMember,
+    shape: studioMembership,
+    id: 'principalId',
+    rowId: studioMemberId,
+    needs: ['persona'],
+    toRow: studioMemberRow,
+  },
+  {
+    kind: KIND.launchProfileMember,
+    single: 'member',
+    list: 'members',
+    isOne: isProfileMember,
+    shape: launchProfileMembership,
+    id: 'principalId',
+    rowId: launchProfileMemberId,
+    needs: ['persona'],
+    toRow: launchProfileMemberRow,
+  },
+  {
+    kind: KIND.streamingSession,
+    single: 'session',
+    list: 'sessions',
+    shape: streamingSession,
+    id: 'sessionId',
+    needs: [],
+    toRow: stayedBehind,
+  },
+  {
+    kind: KIND.streamingSessionBackup,
+    single: 'streamingSessionBackup',
+    list: 'streamingSessionBackups',
+    shape: streamingSessionBackup,
+    id: 'backupId',
+    needs: [],
+    toRow: stayedBehind,
   },
 ];
 
@@ -221,6 +271,72 @@ async function acceptanceRow(document: EulaAcceptance, context: ImportContext): 
     doc: JSON.stringify(document),
   });
   return { row };
+}
+
+/** What it names may have been deleted, as of any profile, or was Amazon's: it comes along all the same. */
+async function profileRow(document: LaunchProfile, context: ImportContext): Promise<Imported> {
+  const { services } = context;
+  const { settings, clock, store } = services;
+  requirePlace(document.arn, services);
+  requireUsable(document.state);
+  const streamConfiguration = withoutMeaningless(document.streamConfiguration!);
+  requireFittingProfile({ ...document, streamConfiguration });
+  const studioId = context.studioId();
+  await context.require(KIND.studio, studioId);
+  const launchProfileId = document.launchProfileId!;
+  const doc: LaunchProfile = {
+    ec2SubnetIds: [],
+    ...document,
+    arn: arnOf(KIND.launchProfile, launchProfileId, settings),
+    ...statusOf(launchProfileLifecycle as Lifecycle, document, 'LAUNCH_PROFILE_CREATED'),
+    streamConfiguration: withDefaults(streamConfiguration),
+    tags: requireTags(document.tags ?? {}),
+  };
+  const row = newRow({
+    kind: KIND.launchProfile,
+    id: launchProfileId,
+    studioId,
+    state: 'READY',
+    createdAt: timeOf(document.createdAt) ?? clock.now(),
+    doc: JSON.stringify(doc),
+  });
+  const validationResults = [...validated(await componentsOf(row, store))];
+  const missing = await missingOf(document, studioId, context);
+  return {
+    row: { ...row, doc: JSON.stringify({ ...doc, validationResults }) },
+    ...(missing.length > 0 && { note: `It names what is not here: ${missing.join(', ')}. Update it.` }),
+  };
+}
+
+/** What says how a session's volume is kept says nothing where none is kept, and is refused there. */
+function withoutMeaningless(given: StreamConfiguration): StreamConfiguration {
+  if (given.sessionPersistenceMode === 'ACTIVATED') return given;
+  const { automaticTerminationMode: _mode, volumeConfiguration: _volume, ...kept } = given;
+  return kept;
+}
+
+/** Of the images and components that the profile names, those that are not here and do not come along. */
+async function missingOf(
+  { streamConfiguration, studioComponentIds }: LaunchProfile,
+  studioId: string,
+  { find }: ImportContext,
+): Promise<string[]> {
+  const named = [
+    ...streamConfiguration!.streamingImageIds.map((id) => ({ kind: KIND.streamingImage, id })),
+    ...studioComponentIds!.map((id) => ({ kind: KIND.studioComponent, id })),
+  ];
+  const missing: string[] = [];
+  for (const { kind, id } of named) {
+    const row = await find(kind, id);
+    const isHere = row && row.state !== 'DELETED' && [studioId, AMAZON].includes(row.studioId);
+    if (!isHere) missing.push(`${kind} ${clipped(id)}`);
+  }
+  return missing;
+}
+
+/** Sessions and their backups are disks and machines, which no export holds. @throws NotImported */
+async function stayedBehind(): Promise<never> {
+  throw new NotImported('left out', 'Its workstation and its disk stayed with the vendor.');
 }
 
 /** ARNs hold account and region, and scripts and policies hold ARNs: they must come out the same. @throws NotImported */

@@ -2,7 +2,16 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { KIND } from '../../src/domain/kinds.ts';
-import { findNamed, identityStoreOf, isEnabledUser, newUser, type User, withEnabled } from '../../src/domain/user.ts';
+import {
+  findNamed,
+  identityStoreOf,
+  isEnabledUser,
+  newUser,
+  readUser,
+  type User,
+  withEnabled,
+  withName,
+} from '../../src/domain/user.ts';
 import { ServiceError } from '../../src/errors.ts';
 import { ensureIdentityStore } from '../../src/installation.ts';
 import { GuardFailed } from '../../src/store/store.ts';
@@ -38,11 +47,14 @@ test('a user is what was given, enabled, and nothing else', () => {
 
 const PRINCIPAL = '92677b4b19-e9fd012a-94ad-4f16-9866-c69a63ab6486';
 
+/** With and without the digits of an identity store. */
+const IDS = [PRINCIPAL, PRINCIPAL.toUpperCase(), PRINCIPAL.slice('92677b4b19-'.length)];
+
 for (const [member, right, wrong, code] of [
   [
     'userName',
     ['a', 'ann.lee', 'ann@example.org', 'josé', '李', '1', '_-', 'x'.repeat(128)],
-    ['', ' ', 'ann lee', '-ann', 'a/b', 'a\n', '\u0000', 'a"b', 'x'.repeat(129), PRINCIPAL, PRINCIPAL.toUpperCase()],
+    ['', ' ', 'ann lee', '-ann', 'a/b', 'a\n', '\u0000', 'a"b', 'x'.repeat(129), ...IDS],
     'INVALID_USER_NAME',
   ],
   [
@@ -78,6 +90,17 @@ test('no two users have one name, whatever the case and composition of its lette
   }
   for (const text of ['nobody', '', PRINCIPAL, '__proto__'])
     assert.equal(await findNamed(store, KIND.user, text), undefined);
+});
+
+test('a user who is renamed is found by the new name alone, and otherwise as before', async () => {
+  const { store } = world;
+  const id = await putUser(world, 'cora');
+  const before = (await store.get(KIND.user, id))!;
+  await store.write([{ op: 'update', row: withName(before, 'Cora.Lee') }]);
+  assert.equal(await findNamed(store, KIND.user, 'cora'), undefined);
+  const after = (await findNamed(store, KIND.user, 'cora.lee'))!;
+  assert.deepEqual({ ...readUser(after), userName: 'cora' }, readUser(before));
+  for (const wrong of ['', 'a b', PRINCIPAL]) assert.throws(() => withName(after, wrong), ServiceError);
 });
 
 test('a user who is disabled is enabled again as before', async () => {
