@@ -14,7 +14,7 @@ export const importCommands: readonly Command[] = [
     summary: 'Brings in studios and what lives in them, from the JSON that aws nimble list-... and get-... printed.',
     positionals: ['DIR'],
     options: { apply: { meaning: 'Write it; without this, only say what would be done' } },
-    note: 'Ids stay as they were. Nothing that is there is changed; run it again as you like. See docs/migrate.md.',
+    note: 'Ids stay as they were. Nothing that is there is changed, and nobody can sign in by it. See docs/migrate.md.',
     exitCode: (output) => ((output as readonly Outcome[]).some(({ result }) => result === 'refused') ? 1 : 0),
     run: ({ positionals, has }, config) =>
       withParts(config, async (parts) => {

@@ -442,6 +442,23 @@ describe('backlot beside a running server', { concurrency: true }, () => {
     assert.equal(await stateOf('ann'), 'ENABLED');
   });
 
+  it('gives a user another name, which nobody else may have', async () => {
+    const { principalId } = await installation.json<Person>(['user', 'create', '--name', 'fay']);
+    await installation.json<Person>(['user', 'create', '--name', 'gil']);
+    const renamed = await installation.json<Person>(['user', 'rename', principalId, 'FAY']);
+    assert.deepEqual([renamed.principalId, renamed.userName], [principalId, 'FAY']);
+    assert.equal((await installation.json<Person>(['user', 'rename', 'fay', 'fay.lee'])).userName, 'fay.lee');
+    for (const [words, says] of [
+      [['fay', 'other'], /There is no user fay/],
+      [['fay.lee', 'GIL'], /There is a user GIL already/],
+      [['fay.lee', 'a b'], /letters, digits/],
+    ] as const) {
+      assert.match(sentenceOf(await installation.backlot(['user', 'rename', ...words])), says);
+    }
+    const lines = await installation.json<object[]>(['audit', '--operation', 'user rename']);
+    assert.equal(lines.length, 2);
+  });
+
   it('works as docs/launch-profiles.md shows', async (t) => {
     const alone = new Installation(t);
     const text = readFileSync(join(PROJECT, 'docs/launch-profiles.md'), 'utf8');
