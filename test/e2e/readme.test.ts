@@ -86,7 +86,7 @@ describe('the README', () => {
     const flags = new Set([...commands.flatMap(({ options }) => Object.keys(options)), 'help', 'json']);
     for (const { flag } of Object.values(SETTINGS)) if (flag !== undefined) flags.add(flag);
     for (const [, words] of readme.matchAll(/`(backlot [^`]*|--[^`]*)`/g)) {
-      for (const [, flag] of words!.matchAll(/--([a-z-]+)/g)) assert.ok(flags.has(flag!), words!);
+      for (const [, flag] of words!.matchAll(/--([a-z0-9-]+)/g)) assert.ok(flags.has(flag!), words!);
     }
   });
 });

@@ -19,6 +19,7 @@ import { importExport } from '../../src/import/import.ts';
 import { ensureIdentityStore } from '../../src/installation.ts';
 import { assertConforms } from '../support/conforms.ts';
 import { createWorld, SETTINGS, type World } from '../support/domain.ts';
+import { intercepted } from '../support/intercept.ts';
 import { IDENTITY_STORE_ID, putGroup, putState, putUser } from '../support/rows.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 
@@ -331,6 +332,15 @@ describe('launch profiles', () => {
     assert.equal((await read(world)).name, 'Changed here');
   });
 
+  it('are found again after an update here that failed', async (t) => {
+    const world = createWorld();
+    await imported(t, world, EXPORT);
+    await call(world, 'UpdateLaunchProfile', { launchProfileId: PROFILE_ID, name: 'Changed here' });
+    await world.settle();
+    assert.deepEqual([(await read(world)).state, (await read(world)).name], ['UPDATE_FAILED', 'Lighting']);
+    assert.ok((await imported(t, world, EXPORT)).has(`there launch-profile ${PROFILE_ID}`));
+  });
+
   it('come along although what they name does not, and say so', async (t) => {
     for (const apply of [false, true]) {
       const world = createWorld();
@@ -553,6 +563,31 @@ describe('members', () => {
       );
       assert.equal(await world.store.get(KIND.user, BEN), undefined);
     }
+  });
+
+  it('are refused, user and all, where the profile changes just before they are written', async (t) => {
+    const world = createWorld();
+    await imported(t, world, base);
+    const store = intercepted(world.store, async () => {
+      await putState(world, KIND.launchProfile, PROFILE_ID, 'DELETE_IN_PROGRESS');
+    });
+    const files = { [`members-${PROFILE_ID}.json`]: { member: artist(BEN) } };
+    const services = { ...world.services, store };
+    const [outcome] = await importExport(written(t, files), services, true);
+    assert.equal(outcome!.result, 'refused');
+    assert.match(outcome!.note, /changed in between\. Try again\./);
+    assert.deepEqual((await rowsIn(world)).map(({ kind }) => kind).toSorted(), [KIND.launchProfile, KIND.studio]);
+  });
+
+  it('are found again after they were put here once more', async (t) => {
+    const world = createWorld();
+    await imported(t, world, EXPORT);
+    await call(world, 'PutLaunchProfileMembers', {
+      launchProfileId: PROFILE_ID,
+      identityStoreId: IDENTITY_STORE_ID,
+      members: [{ principalId: BEN, persona: 'USER' }],
+    });
+    assert.ok((await imported(t, world, EXPORT)).has(`there launch-profile-member ${PROFILE_ID}/${BEN}`));
   });
 
   it('are as little overwritten as anything: neither a member, nor a user who is here already', async (t) => {
