@@ -71,8 +71,9 @@ async function command(
       }
     }
     const mutation = await handler.command(input as AnyInput, principal, services);
-    const line = doneLine(audited, mutation.writes.length > 0 ? 'ok' : 'unchanged', mutation.subject, services);
-    if (mutation.writes.length === 0 && !call) {
+    const changes = mutation.writes.some(changesRow);
+    const line = doneLine(audited, changes ? 'ok' : 'unchanged', mutation.subject, services);
+    if (!changes && !call) {
       services.audit.add(line);
       return mutation.answer;
     }
@@ -90,6 +91,11 @@ async function command(
   throw new ServiceError('ConflictException', 'Others keep changing the same resource. Try again in a moment.', {
     code: 'CONCURRENT_CHANGES',
   });
+}
+
+/** Guards alone change nothing. */
+function changesRow({ op }: Write): boolean {
+  return op === 'insert' || op === 'update' || op === 'delete';
 }
 
 function makesDue(write: Write): boolean {

@@ -24,7 +24,7 @@ import type { AuditLine } from '../../src/store/store.ts';
 import { createUpkeep } from '../../src/worker/upkeep.ts';
 import { ADMINISTRATOR, createWorld, silentLog, type World } from '../support/domain.ts';
 import { intercepted } from '../support/intercept.ts';
-import { arnOfImage, arnOfStudio, putImage, putState } from '../support/rows.ts';
+import { arnOfImage, arnOfStudio, IDENTITY_STORE_ID, putEula, putImage, putState, putUser } from '../support/rows.ts';
 import { sampleInput, sampleMembers } from '../support/samples.ts';
 
 const contract: readonly Operation[] = operations;
@@ -124,6 +124,29 @@ test('reads leave no line, and what had nothing to change or was a replay says s
       ['nothing, with a token', 'unchanged'],
       ['change', 'ok'],
       ['again', 'replayed'],
+    ],
+  );
+});
+
+test('what was only looked at, and guarded, is no change', async () => {
+  const { world, studioId, call, lines } = await furnished();
+  const eulaIds = [await putEula(world)];
+  const members = [{ principalId: await putUser(world, 'ann'), persona: 'ADMINISTRATOR' }];
+  const put = { studioId, identityStoreId: IDENTITY_STORE_ID, members };
+  for (const requestId of ['first', 'second', 'third']) {
+    const token = requestId === 'third' ? { clientToken: 'a' } : {};
+    await call('AcceptEulas', { studioId, eulaIds, ...token }, { requestId: `${requestId} acceptance` });
+    await call('PutStudioMembers', { ...put, ...token }, { requestId: `${requestId} member` });
+  }
+  assert.deepEqual(
+    (await lines()).map(({ id, outcome }) => [id, outcome]),
+    [
+      ['first acceptance', 'ok'],
+      ['first member', 'ok'],
+      ['second acceptance', 'unchanged'],
+      ['second member', 'unchanged'],
+      ['third acceptance', 'unchanged'],
+      ['third member', 'unchanged'],
     ],
   );
 });

@@ -3,8 +3,13 @@
  * their drivers and their store fail, they are stopped and killed. All luck comes from one seed.
  */
 
-import type { OperationName } from '../../src/contract/index.ts';
-import { createAuditTrail } from '../../src/domain/audit.ts';
+import { CommandFailed } from '../../src/cli/command.ts';
+import { type OperationName, operations } from '../../src/contract/index.ts';
+import { createCredentialFinder } from '../../src/credential-finder.ts';
+import { type AuditTrail, createAuditTrail } from '../../src/domain/audit.ts';
+import { createGrants } from '../../src/domain/grant.ts';
+import { handlers } from '../../src/domain/index.ts';
+import { perform } from '../../src/domain/perform.ts';
 import { Turns } from '../../src/domain/turns.ts';
 import { ServiceError } from '../../src/errors.ts';
 import { ImageFailure } from '../../src/images/images.ts';
@@ -28,6 +33,14 @@ const STALL_TURNS_MAX = 200;
 
 export type Outcome = { readonly answer: unknown } | { readonly refusal: ServiceError } | 'lost';
 
+/** A request, as it is once its signature has been found good. */
+export interface Request {
+  readonly requestId: string;
+  readonly accessKeyId: string;
+  readonly name: OperationName;
+  readonly input: object;
+}
+
 export async function turns(count: number): Promise<void> {
   for (let turn = 0; turn < count; turn += 1) await new Promise((resolve) => setImmediate(resolve));
 }
@@ -40,21 +53,24 @@ export class Cluster {
   readonly #processes: Process[] = [];
   readonly #loops: Promise<void>[] = [];
   readonly #injected = new WeakSet<object>();
-  /** Who waits for whom ends with the process that they are in. */
-  readonly #turns = new WeakMap<Process, Turns>();
+  readonly #servers = new WeakMap<Process, Server>();
+  /** Serves when all others have ended. */
+  readonly #last: Server;
   #calm = false;
 
   constructor(world: World, random: Random, size: number) {
     this.#world = world;
     this.#random = random;
+    this.#last = createServer(world);
     for (let index = 0; index < size; index += 1) this.#start();
   }
 
   /** Sends a call to one of the processes. `lost`: the process died before it had answered. */
-  async call(name: OperationName, input: object): Promise<Outcome> {
+  async call(request: Request): Promise<Outcome> {
     // When all have ended, whoever asks is served by the test itself.
     const process = this.#processes.length > 0 ? this.#random.pick(this.#processes) : undefined;
-    const call = () => this.#world.call(name, input, process && this.#turns.get(process));
+    const server = (process && this.#servers.get(process)) ?? this.#last;
+    const call = () => server.answer(request);
     this.befell.calls += 1;
     try {
       return { answer: await (process ? process.run(call) : call()) };
@@ -63,6 +79,18 @@ export class Cluster {
       if (!(error instanceof Killed)) throw error;
       this.befell.lost += 1;
       return 'lost';
+    }
+  }
+
+  /** Runs a command beside the servers. @returns what came of it; undefined when it died or failed. */
+  async command<T>(work: () => Promise<T>): Promise<T | undefined> {
+    const process: Process = new Process((point) => this.#befall(process, point));
+    try {
+      return await process.run(work);
+    } catch (error) {
+      if (error instanceof Killed || error instanceof CommandFailed) return undefined;
+      this.#forgive(error as Error);
+      return undefined;
     }
   }
 
@@ -75,15 +103,16 @@ export class Cluster {
   #start(): void {
     const process: Process = new Process((point) => this.#befall(process, point));
     this.#processes.push(process);
-    this.#turns.set(process, new Turns());
-    const life = this.#live(process);
+    const server = createServer(this.#world);
+    this.#servers.set(process, server);
+    const life = this.#live(process, server);
     life.catch(() => undefined);
     this.#loops.push(life);
   }
 
-  async #live(process: Process): Promise<void> {
+  async #live(process: Process, server: Server): Promise<void> {
     await process
-      .run(() => this.#serve())
+      .run(() => this.#serve(server))
       .catch((error) => {
         if (!(error instanceof Killed)) throw error;
       });
@@ -92,7 +121,7 @@ export class Cluster {
   }
 
   /** What a process does beside answering calls. */
-  async #serve(): Promise<void> {
+  async #serve({ audit }: Server): Promise<void> {
     let worker = this.#createWorker();
     while (!this.#calm) {
       if (this.#random.chance(0.06)) {
@@ -103,9 +132,7 @@ export class Cluster {
       // A look that fails is only a look: the product logs it and looks again.
       await worker.runOnce().catch((error) => this.#forgive(error));
       if (this.#random.chance(0.02)) {
-        const { store, keys, images, compute, clock, services, auditMs } = this.#world;
-        // Of this process: another may have died in the middle of a line.
-        const audit = createAuditTrail(services);
+        const { store, keys, images, compute, clock, auditMs } = this.#world;
         const upkeep = createUpkeep({ store, keys, images, compute, clock, log: silentLog, audit, auditMs });
         await upkeep.runOnce().catch((error) => this.#forgive(error));
       }
@@ -181,4 +208,33 @@ export class Cluster {
     for (let turn = 0; turn < STALL_TURNS_MAX && !this.#calm && this.#world.clock.now() < until; turn += 1)
       await turns(1);
   }
+}
+
+/** What answers calls in one process, and ends with it: who waits for whom, lines under way, and what is kept ready. */
+interface Server {
+  readonly audit: AuditTrail;
+  answer(request: Request): Promise<unknown>;
+}
+
+function createServer({ store, keys, services }: World): Server {
+  const audit = createAuditTrail(services);
+  const own = { ...services, audit, turns: new Turns() };
+  const [findCredential, withPolicies] = [createCredentialFinder(store, keys), createGrants(store)];
+  return {
+    audit,
+    answer: async ({ requestId, accessKeyId, name, input }) => {
+      const signer = await findCredential(accessKeyId);
+      if (!signer) throw new ServiceError('UnrecognizedClientException', 'There is no such key');
+      const operation = operations.find((candidate) => candidate.name === name)!;
+      const origin = { requestId, remoteAddress: '127.0.0.1' };
+      try {
+        const principal = await withPolicies(signer);
+        const answer = await perform(operation, handlers[name] as never, input as never, principal, own, origin);
+        return answer === '' ? {} : JSON.parse(String(answer));
+      } catch (error) {
+        audit.refused({ operation, input: input as never, principal: signer, origin }, error);
+        throw error;
+      }
+    },
+  };
 }

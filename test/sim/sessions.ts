@@ -1,6 +1,6 @@
 /**
- * What the users of a simulation do with sessions: they create, start, stop, stream and delete them in a studio of their
- * own, while processes die and stand still. In the end there are the workstations and backups that the sessions say, and
+ * What the users of a simulation do with sessions: they create, start, stop, stream and delete them in studios of their
+ * own, for themselves and for others, while processes die and stand still. In the end there are the workstations and backups that the sessions say, and
  * no others.
  */
 import assert from 'node:assert/strict';
@@ -13,6 +13,7 @@ import type { World } from '../support/domain.ts';
 import type { Random } from '../support/random.ts';
 import { putProfile } from '../support/rows.ts';
 import type { Outcome } from './cluster.ts';
+import type { Caller } from './people.ts';
 import type { WatchedStore } from './watched-store.ts';
 
 /** Every session that runs is stopped by then. */
@@ -43,22 +44,27 @@ export async function prepareSessions(world: World, streamingImageId: string): P
 
 type Call = (name: OperationName, input: Record<string, unknown>) => Promise<Outcome>;
 
-/** One thing that a user does with sessions. */
+/** One thing that somebody does with sessions; users mostly with their own. */
 export async function actOnSessions(
   { studioId, launchProfileId, sessionIds, streams }: SessionStudio,
   call: Call,
+  { role, principalId }: Caller,
   random: Random,
   { rows }: WatchedStore,
 ): Promise<void> {
+  const own = role === 'user' && random.chance(0.8) ? { ownedBy: principalId } : {};
+  const rowOf = (id: string) => rows.get(`${KIND.streamingSession}/${id}`);
   const ask = async <T>(name: OperationName, input: Record<string, unknown>): Promise<T | undefined> => {
     const outcome = await call(name, { studioId, ...input });
     return outcome !== 'lost' && 'answer' in outcome ? (outcome.answer as T) : undefined;
   };
-  if (sessionIds.length === 0 || random.chance(0.2)) {
+  const there = sessionIds.filter((id) => (rowOf(id)?.state ?? 'DELETED') !== 'DELETED');
+  if (there.length === 0 || random.chance(0.2)) {
     const ec2InstanceType = random.pick(['g4dn.xlarge', 'g5.xlarge']);
     const made = await ask<{ session: StreamingSession }>('CreateStreamingSession', {
       launchProfileId,
       ec2InstanceType,
+      ...(random.chance(0.5) && own),
     });
     if (made) sessionIds.push(made.session.sessionId!);
     return;
@@ -66,19 +72,20 @@ export async function actOnSessions(
   const doing = random.below(100);
   /** Mostly one with which it works. */
   const wanted = doing >= 45 && doing < 65 ? 'STOPPED' : 'READY';
-  const fitting = sessionIds.filter((id) => rows.get(`${KIND.streamingSession}/${id}`)?.state === wanted);
-  const sessionId = random.pick(fitting.length > 0 && random.chance(0.7) ? fitting : sessionIds.slice(-4));
+  const mine = there.filter((id) => own.ownedBy === undefined || rowOf(id)!.ownerId === own.ownedBy);
+  const fitting = mine.filter((id) => rowOf(id)!.state === wanted);
+  const sessionId = random.pick(fitting.length > 0 && random.chance(0.7) ? fitting : mine.length > 0 ? mine : there);
   if (doing < 15) {
-    const { sessions = [] } = (await ask<{ sessions: StreamingSession[] }>('ListStreamingSessions', {})) ?? {};
+    const { sessions = [] } = (await ask<{ sessions: StreamingSession[] }>('ListStreamingSessions', own)) ?? {};
     for (const { sessionId: listed } of sessions) if (!sessionIds.includes(listed!)) sessionIds.push(listed!);
   } else if (doing < 25) {
     await ask('GetStreamingSession', { sessionId });
   } else if (doing < 45) {
     await ask('StopStreamingSession', { sessionId, ...(random.chance(0.3) && { volumeRetentionMode: 'DELETE' }) });
   } else if (doing < 65) {
-    const list = await ask<{ streamingSessionBackups: StreamingSessionBackup[] }>('ListStreamingSessionBackups', {});
-    const own = (list?.streamingSessionBackups ?? []).filter((backup) => backup.sessionId === sessionId);
-    const backupId = own.length > 0 && random.chance(0.5) ? random.pick(own).backupId : undefined;
+    const list = await ask<{ streamingSessionBackups: StreamingSessionBackup[] }>('ListStreamingSessionBackups', own);
+    const kept = (list?.streamingSessionBackups ?? []).filter((backup) => backup.sessionId === sessionId);
+    const backupId = kept.length > 0 && random.chance(0.5) ? random.pick(kept).backupId : undefined;
     if (backupId) await ask('GetStreamingSessionBackup', { backupId });
     await ask('StartStreamingSession', { sessionId, ...(backupId && { backupId }) });
   } else if (doing < 80) {
@@ -86,7 +93,7 @@ export async function actOnSessions(
     if (made) streams.push({ sessionId, streamId: made.stream.streamId! });
   } else if (doing < 88 && streams.length > 0) {
     await ask('GetStreamingSessionStream', random.pick(streams.slice(-4)));
-  } else if (doing >= 92) {
+  } else if (doing >= 88) {
     await ask('DeleteStreamingSession', { sessionId });
   }
 }

@@ -1,15 +1,17 @@
 /**
  * Seeded users, processes, crashes, failing drivers and a virtual clock, and what must hold in spite of them: no
- * acknowledged write is lost, nothing is done twice, no bytes or keys are left over, every row comes to rest.
+ * acknowledged write is lost, nothing is done twice, nobody does what they may not, the audit tells of every change, no
+ * bytes or keys are left over, every row comes to rest.
  * BACKLOT_SEED runs one seed instead of the usual ones.
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { operations } from '../../src/contract/index.ts';
+import { NOBODY, RIGHTS_CHANGES } from './people.ts';
 import { type Report, simulate } from './simulation.ts';
 
 const SEEDS = process.env.BACKLOT_SEED ? [process.env.BACKLOT_SEED] : ['1', '2', '3', '4', '5', '6', '7', '8'];
-const ACTIONS = 400;
+const ACTIONS = 320;
 const reports: Report[] = [];
 
 for (const seed of SEEDS) {
@@ -19,6 +21,7 @@ for (const seed of SEEDS) {
       const report = await simulate(seed, ACTIONS);
       const answered = [...report.answered.values()].reduce((total, count) => total + count, 0);
       t.diagnostic(`${answered} answers, ${report.commits} commits, ${JSON.stringify(report.befell)}`);
+      t.diagnostic(JSON.stringify(Object.fromEntries([...report.told, ...report.rightsChanged])));
       reports.push(report);
     } catch (error) {
       throw new Error(`BACKLOT_SEED=${seed}: ${(error as Error).message}`, { cause: error });
@@ -39,6 +42,23 @@ test('every operation was answered, and every kind of bad luck befell', () => {
     const answers = [...answered.values()].reduce((total, count) => total + count, 0);
     assert.ok(answers > befell.calls / 4, `${answers} answers to ${befell.calls} calls`);
   }
+});
+
+test('everybody was answered and refused, but for who has nothing; and every right was changed', () => {
+  if (process.env.BACKLOT_SEED) return;
+  const total = (count: (report: Report) => number | undefined) =>
+    reports.reduce((sum, report) => sum + (count(report) ?? 0), 0);
+  for (const called of ['farm', 'archive', 'ann', 'ben', 'cleo']) {
+    for (const what of ['answered', 'refused'] as const)
+      assert.ok(total(({ told }) => told.get(called)?.[what]) > 10, `${called} was not ${what}`);
+  }
+  assert.ok(total(({ told }) => told.get('administrator')?.answered) > 0);
+  assert.ok(total(({ told }) => told.get(NOBODY)?.refused) > 0);
+  assert.equal(
+    total(({ told }) => told.get(NOBODY)?.answered),
+    0,
+  );
+  for (const change of RIGHTS_CHANGES) assert.ok(total(({ rightsChanged }) => rightsChanged.get(change)) > 0, change);
 });
 
 test('the same seed gives the same run', async () => {

@@ -11,17 +11,20 @@ import { createUpkeep, ORPHAN_AGE_MS } from '../../src/worker/upkeep.ts';
 import { createWorld, type ManualClock, silentLog, type World } from '../support/domain.ts';
 import { mortalDrivers, mortalStore } from '../support/process.ts';
 import { createRandom, type Random } from '../support/random.ts';
-import { putAmazonImage, putEula, putGroup, putUser } from '../support/rows.ts';
+import { putAmazonImage, putEula } from '../support/rows.ts';
 import { VirtualTimers } from '../support/virtual-timers.ts';
 import { Cluster, LEASE_MS, turns } from './cluster.ts';
 import { History } from './history.ts';
+import { Ledger } from './ledger.ts';
+import { Oracle } from './oracle.ts';
+import { NOBODY, preparePeople, type RightsChange } from './people.ts';
 import { assertSessionsTrue, prepareSessions, SESSION_MINUTES } from './sessions.ts';
 import { CUSTOMER_KEYS, liveAs, MACHINE_IMAGES, replayAll, type Shared } from './users.ts';
 import { isPassing, isTimed, WatchedStore } from './watched-store.ts';
 
 const USERS = 5;
 const PROCESSES = 3;
-const QUOTAS = { images: 4, components: 5, sharedFileSystems: 2, profiles: 4 };
+const QUOTAS = { images: 4, components: 5, sharedFileSystems: 2, profiles: 4, sessions: 6, g5Sessions: 3 };
 const MINUTE_MS = 60_000;
 const MOVE_MS = 45 * MINUTE_MS;
 /** Kinds of what users are told about and change. */
@@ -31,6 +34,8 @@ const TIMERS_MS_MAX = 3_000;
 
 export interface Report {
   readonly answered: ReadonlyMap<OperationName, number>;
+  readonly told: Shared['told'];
+  readonly rightsChanged: ReadonlyMap<RightsChange, number>;
   readonly befell: Cluster['befell'];
   readonly commits: number;
   /** What the database held when everything had come to rest, as one text: the same seed gives the same. */
@@ -54,6 +59,8 @@ async function run(random: Random, seed: string, actions: number, timers: Virtua
     studioComponentsMax: QUOTAS.components,
     sharedFileSystemsMax: QUOTAS.sharedFileSystems,
     launchProfilesMax: QUOTAS.profiles,
+    streamingSessionsMax: QUOTAS.sessions,
+    g5SessionsMax: QUOTAS.g5Sessions,
     tombstoneMs: random.pick([20, 90, 300]) * MINUTE_MS,
     tokenMs: random.pick([30, 120]) * MINUTE_MS,
     // The server moves now and then, and studios that were made before have another address.
@@ -61,25 +68,26 @@ async function run(random: Random, seed: string, actions: number, timers: Virtua
   };
   const watched = new WatchedStore(openSqlite({ path: ':memory:', now: () => 0 }), QUOTAS);
   const world = createWorld({ store: mortalStore(watched), seed, settings });
-  const shared = await prepare(world, watched);
+  const prepared = await prepare(world, watched);
   mortalDrivers(world);
   const cluster = new Cluster(world, random.fork('cluster'), PROCESSES);
-  const ending = live({ ...shared, cluster }, random, actions, timers);
-  await ending;
+  const shared: Shared = { ...prepared, cluster };
+  await live(shared, random, actions, timers);
   watched.assertSound();
 
   await comeToRest(world, watched);
   const rest = JSON.stringify(
     [...watched.rows.values()].map(({ id, state, version, doc }) => [id, state, version, doc]),
   );
-  await assertKept({ ...shared, cluster }, random);
+  await assertKept(shared, random);
   await assertClean(world, watched);
   const { commits } = watched;
   await world.store.close();
-  return { answered: shared.answered, befell: cluster.befell, commits, rest };
+  const { answered, told, rightsChanged } = shared;
+  return { answered, told, rightsChanged, befell: cluster.befell, commits, rest };
 }
 
-/** Machine images, EULAs, people, customer keys, and images that are provided for every studio. */
+/** Machine images, EULAs, people with what they may, customer keys, and images that are provided for every studio. */
 async function prepare(world: World, watched: WatchedStore): Promise<Omit<Shared, 'cluster'>> {
   const history = new History();
   watched.onInsert = (row) => {
@@ -96,9 +104,14 @@ async function prepare(world: World, watched: WatchedStore): Promise<Omit<Shared
     const stored = { format: 'qcow2', sizeBytes: 1, virtualSizeBytes: 1, sha256: '' } as const;
     world.images.copies.set(id, { passphrase, stored, modifiedAt: world.clock.now() });
   }
-  const principalIds = [await putUser(world, 'ann'), await putUser(world, 'ben')];
-  principalIds.push(await putGroup(world, 'all', principalIds));
-  const sessionStudio = await prepareSessions(world, bootImageId);
+  const sessionStudios = [await prepareSessions(world, bootImageId), await prepareSessions(world, bootImageId)];
+  const people = await preparePeople(world, sessionStudios);
+  const users = people.others.filter(({ role, called }) => role === 'user' && called !== NOBODY);
+  const principalIds = [...users.map(({ principalId }) => principalId), people.groupId];
+  const oracle = new Oracle(watched.facts, people.rules);
+  // What was changed was allowed, whether its caller was told or not.
+  const ledger = new Ledger((call) => oracle.assertRightful(call));
+  watched.onWritten = (batch) => ledger.written(batch);
   watched.watchDrivers(world);
   return {
     world,
@@ -111,9 +124,14 @@ async function prepare(world: World, watched: WatchedStore): Promise<Omit<Shared
     components: [],
     profiles: [],
     principalIds,
-    sessionStudio,
+    people,
+    oracle,
+    ledger,
+    sessionStudios,
     successes: [],
     answered: new Map(),
+    told: new Map(),
+    rightsChanged: new Map(),
     created: new Map(),
     counter: 0,
   };
@@ -162,7 +180,7 @@ async function comeToRest(world: World, watched: WatchedStore): Promise<void> {
   }
 }
 
-/** What users were told is so: rows, values, creations done once, tokens. */
+/** What users were told is so: rows, values, creations done once, tokens, and the audit tells all of it. */
 async function assertKept(shared: Shared, random: Random): Promise<void> {
   const { watched, history, created } = shared;
   await watched.assertSameAsDatabase();
@@ -180,6 +198,7 @@ async function assertKept(shared: Shared, random: Random): Promise<void> {
   await replayAll(shared, random.fork('replay'));
   watched.assertSound();
   assert.equal(watched.commits, before, 'a replay has changed something');
+  await shared.ledger.assertComplete(shared.world.store, shared.world.services.settings.tokenMs);
 }
 
 /** Bytes, keys and tokens are there as long as something needs them, and no longer. */

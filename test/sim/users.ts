@@ -1,7 +1,7 @@
 /**
  * Users who call every operation at random, by turns careful and careless: with client tokens and without, again when no
- * answer came, again long afterwards, with a token that was used for something else. Each answer is held against what
- * everybody was told before.
+ * answer came, again long afterwards, with a token that was used for something else. They call with everybody's keys, and
+ * change what the others may. Each answer is held against what everybody was told before, and against the oracle.
  */
 import assert from 'node:assert/strict';
 import type { OperationName } from '../../src/contract/index.ts';
@@ -17,6 +17,9 @@ import type { Random } from '../support/random.ts';
 import { arnOfComponent, arnOfImage, arnOfProfile, arnOfStudio, IDENTITY_STORE_ID } from '../support/rows.ts';
 import { type Cluster, type Outcome, turns } from './cluster.ts';
 import type { History, PendingChange } from './history.ts';
+import type { Ledger } from './ledger.ts';
+import type { AskedCall, Oracle } from './oracle.ts';
+import { type Caller, changeRights, type People, RIGHTS_CHANGES, type RightsChange } from './people.ts';
 import { actOnSessions, type SessionStudio } from './sessions.ts';
 import type { WatchedStore } from './watched-store.ts';
 
@@ -35,8 +38,12 @@ const EXPECTED = [
   'ResourceNotFoundException',
   'ServiceQuotaExceededException',
   'AccessDeniedException',
+  'UnrecognizedClientException',
   'InternalServerErrorException',
 ];
+/** Answers of a caller whose rights are gone. */
+const RIGHTS_GONE = ['AccessDeniedException', 'UnrecognizedClientException'];
+const ADMINISTRATOR_SHARE = 0.55;
 
 type Input = Record<string, unknown>;
 
@@ -56,6 +63,7 @@ interface Tenant {
 
 /** A call with a token that was answered. */
 interface Success {
+  readonly caller: Caller;
   readonly name: OperationName;
   readonly input: Input;
   /** The resource it was about. */
@@ -78,10 +86,16 @@ export interface Shared {
   readonly profiles: Tenant[];
   /** Users, and last a group of them. */
   readonly principalIds: readonly string[];
-  readonly sessionStudio: SessionStudio;
+  readonly people: People;
+  readonly oracle: Oracle;
+  readonly ledger: Ledger;
+  readonly sessionStudios: readonly SessionStudio[];
   readonly successes: Success[];
   /** How often each operation was answered. */
   readonly answered: Map<OperationName, number>;
+  /** What each caller was told, and how often each change of rights was made. */
+  readonly told: Map<string, { answered: number; refused: number }>;
+  readonly rightsChanged: Map<RightsChange, number>;
   /** Names that images, components and profiles were created with, and how often that may have been done: once with a token. */
   readonly created: Map<string, { acknowledgedId?: string; certain: boolean; refused: boolean }>;
   counter: number;
@@ -100,15 +114,20 @@ export async function liveAs(shared: Shared, random: Random, actions: number): P
 class User {
   readonly #shared: Shared;
   readonly #random: Random;
+  /** Whose key the user has in this action. */
+  #caller: Caller;
 
   constructor(shared: Shared, random: Random) {
     this.#shared = shared;
     this.#random = random;
+    this.#caller = shared.people.administrator;
   }
 
   act(): Promise<void> {
-    const { studioIds } = this.#shared;
+    const { studioIds, people } = this.#shared;
+    this.#caller = this.#random.chance(ADMINISTRATOR_SHARE) ? people.administrator : this.#random.pick(people.others);
     if (studioIds.length === 0 || this.#random.chance(0.03)) return this.#createStudio();
+    if (this.#caller.role === 'user' && this.#random.chance(0.5)) return this.#actAsArtist();
     const actions: [weight: number, action: () => Promise<void>][] = [
       [14, () => this.#createImage()],
       [14, () => this.#getImage()],
@@ -141,6 +160,7 @@ class User {
       [8, () => this.#replay()],
       [4, () => this.#misuseToken()],
       [24, () => this.#useSessions()],
+      [14, () => this.#changeRights()],
     ];
     let left = this.#random.below(actions.reduce((total, [weight]) => total + weight, 0));
     for (const [weight, action] of actions) {
@@ -148,6 +168,14 @@ class User {
       if (left < 0) return action();
     }
     throw new Error('weights do not add up');
+  }
+
+  /** What users come for. */
+  #actAsArtist(): Promise<void> {
+    const doing = this.#random.below(10);
+    if (doing < 6) return this.#useSessions();
+    if (doing < 8) return this.#readMembers();
+    return doing < 9 ? this.#listProfiles() : this.#readEulas();
   }
 
   // --- Reads ---
@@ -346,7 +374,7 @@ class User {
   }
 
   async #deleteStudio(): Promise<void> {
-    const studioId = this.#pickStudio();
+    const studioId = this.#pickOf(this.#shared.studioIds);
     await this.#change('DeleteStudio', { studioId }, () => studioId);
   }
 
@@ -364,7 +392,7 @@ class User {
       ...(this.#random.chance(0.5) && { description: this.#unique('made') }),
       ec2ImageId: this.#random.pick(MACHINE_IMAGES),
       name,
-      tags: this.#random.chance(0.3) ? { show: this.#unique('tag') } : {},
+      tags: this.#newTags(),
     };
     const id = await this.#create(
       'CreateStreamingImage',
@@ -425,7 +453,7 @@ class User {
       ...(this.#random.chance(0.5) && { description: this.#unique('made') }),
       name,
       type: this.#random.pick(COMPONENT_TYPES),
-      tags: this.#random.chance(0.3) ? { show: this.#unique('tag') } : {},
+      tags: this.#newTags(),
     };
     const id = await this.#create(
       'CreateStudioComponent',
@@ -476,7 +504,7 @@ class User {
       name,
       streamConfiguration: { clipboardMode: 'ENABLED', ec2InstanceTypes: ['g5.xlarge'], streamingImageIds },
       studioComponentIds,
-      tags: this.#random.chance(0.3) ? { show: this.#unique('tag') } : {},
+      tags: this.#newTags(),
     };
     const id = await this.#create(
       'CreateLaunchProfile',
@@ -518,21 +546,27 @@ class User {
   async #changeMembers(): Promise<void> {
     const { principalIds } = this.#shared;
     const identityStoreId = IDENTITY_STORE_ID;
-    const [user, anybody] = [principalIds[this.#random.below(2)]!, this.#random.pick(principalIds)];
+    const [user, anybody] = [
+      principalIds[this.#random.below(principalIds.length - 1)]!,
+      this.#random.pick(principalIds),
+    ];
+    // Whoever is disabled is not put anywhere.
+    const disabled = ['ValidationException'];
     if (this.#random.chance(0.3)) {
       const studioId = this.#pickStudio();
       const members = [{ principalId: user, persona: 'ADMINISTRATOR' }];
       if (this.#random.chance(0.4))
         await this.#change('DeleteStudioMember', { studioId, principalId: user }, () => studioId);
-      else await this.#change('PutStudioMembers', { studioId, identityStoreId, members }, () => studioId);
+      else await this.#change('PutStudioMembers', { studioId, identityStoreId, members }, () => studioId, disabled);
       return;
     }
-    const profile = this.#pickProfile();
+    const profile = this.#pickMemberProfile();
     if (!profile) return;
     const place = { studioId: profile.studioId, launchProfileId: profile.id };
     const members = [anybody, user].map((principalId) => ({ principalId, persona: 'USER' }));
     if (this.#random.chance(0.6)) {
-      await this.#change('PutLaunchProfileMembers', { ...place, identityStoreId, members }, () => profile.id);
+      const input = { ...place, identityStoreId, members };
+      await this.#change('PutLaunchProfileMembers', input, () => profile.id, disabled);
     } else if (this.#random.chance(0.7)) {
       await this.#change('DeleteLaunchProfileMember', { ...place, principalId: anybody }, () => profile.id);
     } else await this.#call('UpdateLaunchProfileMember', { ...place, principalId: anybody, persona: 'USER' });
@@ -543,7 +577,7 @@ class User {
     const principalId = this.#random.pick(this.#shared.principalIds);
     await this.#call('GetStudioMember', { studioId, principalId });
     await this.#call('ListStudioMembers', { studioId });
-    const profile = this.#pickProfile();
+    const profile = this.#pickMemberProfile();
     if (!profile) return;
     const place = { studioId: profile.studioId, launchProfileId: profile.id };
     await this.#call('GetLaunchProfileMember', { ...place, principalId });
@@ -558,7 +592,7 @@ class User {
 
   async #tag(): Promise<void> {
     const { id, arn } = this.#pickTagged();
-    const tags = JSON.parse(`{${JSON.stringify(this.#random.pick(TAG_KEYS))}:${JSON.stringify(this.#unique('tag'))}}`);
+    const tags = JSON.parse(`{${JSON.stringify(this.#random.pick(TAG_KEYS))}:${JSON.stringify(this.#newTag())}}`);
     const [[key, value]] = Object.entries(tags) as [[string, string]];
     const pending = this.#shared.history.change(id, { [`tag ${key}`]: value });
     settle(pending, certainly(await this.#call('TagResource', { resourceArn: arn, tags })));
@@ -572,8 +606,16 @@ class User {
   }
 
   #useSessions(): Promise<void> {
-    const { sessionStudio, watched } = this.#shared;
-    return actOnSessions(sessionStudio, (name, input) => this.#call(name, input), this.#random, watched);
+    const { sessionStudios, watched } = this.#shared;
+    const studio = this.#random.pick(sessionStudios);
+    return actOnSessions(studio, (name, input) => this.#call(name, input), this.#caller, this.#random, watched);
+  }
+
+  async #changeRights(): Promise<void> {
+    const { cluster, world, people, rightsChanged } = this.#shared;
+    const change = this.#random.pick(RIGHTS_CHANGES);
+    const done = await cluster.command(() => changeRights(change, world, people, this.#random));
+    if (done) rightsChanged.set(change, (rightsChanged.get(change) ?? 0) + 1);
   }
 
   // --- Tokens ---
@@ -587,6 +629,7 @@ class User {
   async replay(success: Success): Promise<void> {
     const { name, input, id, rememberedUntil } = success;
     const { history, world, created } = this.#shared;
+    this.#caller = success.caller;
     const start = history.tick();
     let kind: string = name.includes('Image') ? KIND.streamingImage : KIND.studio;
     if (name.includes('Component')) kind = KIND.studioComponent;
@@ -601,7 +644,7 @@ class User {
     }
     if (outcome === 'lost') return;
     if ('refusal' in outcome) {
-      if (outcome.refusal.name === 'InternalServerErrorException') return;
+      if (['InternalServerErrorException', ...RIGHTS_GONE].includes(outcome.refusal.name)) return;
       assert.equal(
         outcome.refusal.name,
         'ResourceNotFoundException',
@@ -636,10 +679,11 @@ class User {
     const changed: Input =
       name === 'AcceptEulas' ? { eulaIds: ['other'] } : { displayName: 'other', name: 'other', tags: { o: 't' } };
     if (name.startsWith('Delete')) return;
+    this.#caller = success.caller;
     const outcome = await this.#again(success, { ...input, ...changed }, ['ValidationException']);
     if (outcome === 'lost' || this.#shared.world.clock.now() >= rememberedUntil) return;
     assert.ok('refusal' in outcome, `${name} took a token that was used for another call`);
-    if (outcome.refusal.name !== 'InternalServerErrorException')
+    if (!['InternalServerErrorException', ...RIGHTS_GONE].includes(outcome.refusal.name))
       assert.equal(outcome.refusal.code, 'CLIENT_TOKEN_REUSED');
   }
 
@@ -672,15 +716,26 @@ class User {
     if (outcome === 'lost') return outcome;
     if ('refusal' in outcome) return { ...outcome, certain: sent === 1 };
     const id = idOf(outcome.answer as AnyAnswer);
-    if (token) successes.push({ name, input: call, id, rememberedUntil });
+    if (token) successes.push({ caller: this.#caller, name, input: call, id, rememberedUntil });
     return outcome;
   }
 
   // --- Helpers ---
 
   async #call(name: OperationName, input: Input, alsoExpected: string[] = []): Promise<Outcome> {
-    const outcome = await this.#shared.cluster.call(name, input);
+    const { cluster, oracle, ledger, watched, told } = this.#shared;
+    const caller = this.#caller;
+    const call: AskedCall = { requestId: this.#unique('request'), caller, name, input, from: watched.facts.now };
+    const { accessKeyId } = caller;
+    const outcome = await ledger.during(call, () =>
+      cluster.call({ requestId: call.requestId, accessKeyId, name, input }),
+    );
     if (outcome === 'lost') return outcome;
+    oracle.assertRightful(call, 'refusal' in outcome ? outcome.refusal : undefined);
+    const counts = told.get(caller.called) ?? { answered: 0, refused: 0 };
+    told.set(caller.called, counts);
+    if ('answer' in outcome) counts.answered += 1;
+    else if (RIGHTS_GONE.includes(outcome.refusal.name)) counts.refused += 1;
     if ('refusal' in outcome) {
       const { refusal } = outcome;
       // What a profile names may have gone since it was looked up.
@@ -714,9 +769,16 @@ class User {
     return `${prefix}-${this.#shared.counter}`;
   }
 
-  /** Mostly one that is not deleted. */
+  /** Also one of those that stay. */
   #pickStudio(): string {
-    const { studioIds } = this.#shared;
+    const { studioIds, sessionStudios } = this.#shared;
+    // Where users are somebody.
+    const share = this.#caller.role === 'user' ? 0.8 : 0.3;
+    return this.#random.chance(share) ? this.#random.pick(sessionStudios).studioId : this.#pickOf(studioIds);
+  }
+
+  /** Mostly one that is not deleted. */
+  #pickOf(studioIds: readonly string[]): string {
     const live = studioIds.filter(
       (id) => this.#row(KIND.studio, id) && this.#row(KIND.studio, id)!.state !== 'DELETED',
     );
@@ -743,6 +805,22 @@ class User {
     if (profiles.length === 0) return undefined;
     const live = profiles.filter(({ id }) => this.#row(KIND.launchProfile, id)?.state === 'READY');
     return this.#random.pick(live.length > 0 && this.#random.chance(0.7) ? live : profiles.slice(-8));
+  }
+
+  /** Also one of those that sessions are started from, which stay as they are. */
+  #pickMemberProfile(): Tenant | undefined {
+    if (this.#random.chance(0.5)) return this.#pickProfile();
+    const { studioId, launchProfileId } = this.#random.pick(this.#shared.sessionStudios);
+    return { studioId, id: launchProfileId };
+  }
+
+  #newTags(): Record<string, string> {
+    return this.#random.chance(0.5) ? { show: this.#newTag() } : {};
+  }
+
+  /** Also values that policies look for. */
+  #newTag(): string {
+    return this.#random.chance(0.5) ? this.#random.pick(['open', 'secret']) : this.#unique('tag');
   }
 
   /** What is READY in the studio, one or two of it. */
@@ -786,7 +864,8 @@ class User {
   }
 
   #learnProfile(studioId: string, id: string): void {
-    const { profiles } = this.#shared;
+    const { profiles, sessionStudios } = this.#shared;
+    if (sessionStudios.some(({ launchProfileId }) => launchProfileId === id)) return;
     if (!profiles.some((known) => known.id === id)) profiles.push({ studioId, id });
   }
 

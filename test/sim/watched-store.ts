@@ -1,14 +1,16 @@
 /**
  * A store that watches every commit, from whichever process it comes: versions only grow, only legal moves are made,
  * quotas and names hold, what is READY can be opened. It keeps a copy of every row, to be compared with the database in
- * the end: what was acknowledged must be there.
+ * the end: what was acknowledged must be there. What every row was before it keeps too, for who was allowed what.
  */
 import assert from 'node:assert/strict';
 import type { StreamingImage } from '../../src/contract/streaming-image.ts';
+import type { StreamingSession } from '../../src/contract/streaming-session.ts';
 import type { StudioComponent } from '../../src/contract/studio-component.ts';
 import { KIND } from '../../src/domain/kinds.ts';
 import type { Row, Store, Write } from '../../src/store/store.ts';
 import type { World } from '../support/domain.ts';
+import { Facts } from './facts.ts';
 
 /** Where a row may go from where; itself means that a lease, a retry, a tag or an update may leave it there. */
 const MOVES: Readonly<Record<string, Readonly<Record<string, readonly string[]>>>> = {
@@ -101,6 +103,8 @@ export interface Quotas {
   readonly components: number;
   readonly sharedFileSystems: number;
   readonly profiles: number;
+  readonly sessions: number;
+  readonly g5Sessions: number;
 }
 
 /** Kinds of what failed to be made and goes by itself. */
@@ -121,6 +125,8 @@ export function isTimed({ kind, state }: Pick<Row, 'kind' | 'state'>): boolean {
   return state === 'READY' && (kind === KIND.streamingSession || kind === KIND.streamingSessionStream);
 }
 
+const isG5 = ({ doc }: Row) => (JSON.parse(doc) as StreamingSession).ec2InstanceType?.startsWith('g5.');
+
 const keyOf = (kind: string, id: string) => `${kind}/${id}`;
 
 export class WatchedStore implements Store {
@@ -131,6 +137,10 @@ export class WatchedStore implements Store {
   readonly tokens = new Set<string>();
   /** Called with every row that comes to be. */
   onInsert: (row: Row) => void = () => undefined;
+  /** Called with every batch that was written, in the call or the work that wrote it. */
+  onWritten: (batch: readonly Write[]) => void = () => undefined;
+  /** Every row at every moment. */
+  readonly facts = new Facts();
   commits = 0;
   readonly #store: Store;
   readonly #quotas: Quotas;
@@ -187,18 +197,27 @@ export class WatchedStore implements Store {
   async write(batch: readonly Write[]) {
     const changed = await this.#store.write(batch);
     // A line about a call that has changed nothing.
-    if (batch.every(({ op }) => op === 'audit')) return changed;
-    this.#watch(() => {
-      for (const write of batch) this.#applied(write);
-    });
+    if (batch.every(({ op }) => op === 'audit')) this.#look(() => this.onWritten(batch));
+    else {
+      this.#watch(() => {
+        for (const write of batch) this.#applied(write);
+        this.onWritten(batch);
+      });
+    }
     return changed;
   }
 
   #watch(look: () => void): void {
     this.commits += 1;
-    try {
+    this.#look(() => {
       look();
       this.#checkEverything();
+    });
+  }
+
+  #look(look: () => void): void {
+    try {
+      look();
     } catch (error) {
       this.#failure ??= error as Error;
     }
@@ -216,6 +235,7 @@ export class WatchedStore implements Store {
     assert.equal(before?.version, version);
     if (MOVES[kind]) assert.ok(before && isPassing(before), `${id} is purged`);
     this.rows.delete(keyOf(kind, id));
+    this.facts.set(kind, id, undefined);
   }
 
   #inserted(row: Row): void {
@@ -237,7 +257,7 @@ export class WatchedStore implements Store {
       const profile = this.rows.get(keyOf(KIND.launchProfile, row.parentId!));
       assert.ok(profile && OPEN.includes(profile.state), `a member of a profile that is ${profile?.state}`);
     }
-    this.rows.set(keyOf(row.kind, row.id), row);
+    this.#set(row);
     const named: string[] = [KIND.streamingImage, KIND.studioComponent, KIND.launchProfile];
     if (named.includes(row.kind)) {
       const { name } = JSON.parse(row.doc) as { name: string };
@@ -256,7 +276,12 @@ export class WatchedStore implements Store {
     if (MOVES[row.kind]) assert.equal(doc.state, row.state);
     for (const member of FIXED) assert.equal(doc[member], old[member], `${member} of ${row.id}`);
     for (const column of ['studioId', 'createdAt'] as const) assert.equal(row[column], before[column]);
+    this.#set(row);
+  }
+
+  #set(row: Row): void {
     this.rows.set(keyOf(row.kind, row.id), row);
+    this.facts.set(row.kind, row.id, row);
   }
 
   #checkEverything(): void {
@@ -270,11 +295,13 @@ export class WatchedStore implements Store {
       if (row.kind === KIND.studio) this.#checkStudio(row, names);
       else this.#checkTenant(row, count);
     }
-    const { images, components, sharedFileSystems, profiles } = this.#quotas;
+    const { images, components, sharedFileSystems, profiles, sessions, g5Sessions } = this.#quotas;
     const limits: Record<string, number> = {
       [KIND.streamingImage]: images,
       [KIND.studioComponent]: components,
       [KIND.launchProfile]: profiles,
+      [KIND.streamingSession]: sessions,
+      G5: g5Sessions,
       SHARED_FILE_SYSTEM: sharedFileSystems,
       ACTIVE_DIRECTORY: 1,
     };
@@ -308,6 +335,7 @@ export class WatchedStore implements Store {
     }
     if (row.kind === KIND.studioComponent) this.#checkComponent(row, count);
     else if (row.kind === KIND.launchProfile) this.#checkProfile(row);
+    else if (row.kind === KIND.streamingSession && isG5(row)) count(`${row.studioId} G5`);
     else if (row.kind === KIND.streamingImage && row.state === 'READY') this.#checkReadable(row);
   }
 

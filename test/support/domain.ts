@@ -84,8 +84,8 @@ export interface World {
   readonly audit: AuditTrail;
   /** How long upkeep keeps a line of the audit. */
   readonly auditMs: number;
-  /** Calls an operation as the wire would, and parses the answer. `turns` are those of one process. */
-  call<T = Record<string, never>>(name: OperationName, input: object, turns?: Turns): Promise<T>;
+  /** Calls an operation as the wire would, and parses the answer. */
+  call<T = Record<string, never>>(name: OperationName, input: object): Promise<T>;
   /** Carries out everything that is due now. */
   settle(): Promise<void>;
   worker(): ReturnType<typeof createWorker>;
@@ -126,10 +126,9 @@ export function createWorld(options: { seed?: string; settings?: Partial<DomainS
     services,
     audit,
     auditMs: 90 * 24 * 3_600_000,
-    call: async <T>(name: OperationName, input: object, turns = services.turns) => {
+    call: async <T>(name: OperationName, input: object) => {
       const operation = operations.find((candidate) => candidate.name === name)!;
-      const parts = { ...services, turns };
-      const answer = await perform(operation, handlers[name] as never, input as never, ADMINISTRATOR, parts);
+      const answer = await perform(operation, handlers[name] as never, input as never, ADMINISTRATOR, services);
       return (answer === '' ? {} : JSON.parse(String(answer))) as T;
     },
     worker: () =>
