@@ -7,7 +7,7 @@ import type { Operation } from '../contract/operation.ts';
 import { validationFailed } from '../errors.ts';
 import type { TokenRow } from '../store/store.ts';
 
-/** Digests of one call: `key` of account, operation, path and token; `digest` of everything in it. 128 bits each. */
+/** Digests of one call: `key` of account, principal, operation, path and token; `digest` of everything in it. 128 bits each. */
 export interface CallDigest {
   readonly key: string;
   readonly digest: string;
@@ -15,12 +15,12 @@ export interface CallDigest {
 
 /** @param input the validated input, whose members stand in the contract's order, so that equal calls digest equally. */
 export function digestCall(
-  accountId: string,
+  { accountId, principalId }: { readonly accountId: string; readonly principalId: string },
   operation: Operation,
   input: Readonly<Record<string, unknown>>,
   clientToken: string,
 ): CallDigest {
-  const scope = [accountId, operation.name, clientToken];
+  const scope = [accountId, principalId, operation.name, clientToken];
   for (const name in operation.labels) scope.push(input[name] as string);
   return {
     key: hash('sha256', JSON.stringify(scope), 'base64url').slice(0, 22),

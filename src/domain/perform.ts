@@ -58,7 +58,8 @@ async function command(
 ): Promise<Answer> {
   const clientToken = input.clientToken as string | undefined;
   const audited: AuditedCall = { operation, input, principal, origin };
-  const call = clientToken && digestCall(services.settings.accountId, operation, input, clientToken);
+  const scope = { accountId: services.settings.accountId, principalId: principal.principalId };
+  const call = clientToken && digestCall(scope, operation, input, clientToken);
   for (let attempt = 1; attempt <= ATTEMPTS_MAX; attempt += 1) {
     // Each time anew: what got in between may have been a tag that a policy looks at. Nor is a replay for everyone.
     const permission = authorize({ operation, input, principal, origin }, services);
@@ -73,15 +74,13 @@ async function command(
     const mutation = await handler.command(input as AnyInput, principal, services);
     const changes = mutation.writes.some(changesRow);
     const line = doneLine(audited, changes ? 'ok' : 'unchanged', mutation.subject, services);
-    if (!changes && !call) {
-      services.audit.add(line);
-      return mutation.answer;
-    }
     const writes: Write[] = [...mutation.writes];
     if (call) writes.push(rememberToken(call, mutation.subject, services));
-    writes.push({ op: 'audit', line });
+    if (changes) writes.push({ op: 'audit', line });
     try {
-      await services.store.write(writes);
+      if (changes || call) await services.store.write(writes);
+      // Nothing is lost with a line about nothing, and whoever does nothing over and over must not fill the disk with them.
+      if (!changes) services.audit.add(line);
       if (writes.some(makesDue)) services.wake();
       return mutation.answer;
     } catch (error) {

@@ -8,7 +8,7 @@
 import studioAdministrator from '../../policies/AmazonNimbleStudio-StudioAdmin.json' with { type: 'json' };
 import studioUser from '../../policies/AmazonNimbleStudio-StudioUser.json' with { type: 'json' };
 import launchProfileMember from '../../policies/LaunchProfileMember.json' with { type: 'json' };
-import type { Store } from '../store/store.ts';
+import type { Cursor, Store } from '../store/store.ts';
 import { groupsOf } from './group.ts';
 import { KIND } from './kinds.ts';
 import { isAdministrator, mayUseProfile } from './launch-profile-access.ts';
@@ -56,14 +56,30 @@ async function personasAnywhere(principalId: string, store: Store): Promise<read
   return (await usesSomething(store, principalId)) ? [STUDIO_USER] : [];
 }
 
+const MEMBERSHIPS_PER_LOOK = 50;
+
 /** Whether the user may use a launch profile of the studio, or of any; by himself or in a group. */
 async function usesSomething(store: Store, principalId: string, studioId?: string): Promise<boolean> {
-  const kind = KIND.launchProfileMember;
-  const scope = studioId === undefined ? {} : { studioIds: [studioId] };
   for (const ownerId of [principalId, ...(await groupsOf(store, principalId))]) {
-    if ((await store.list({ kind, ...scope, ownerId, limit: 1 })).length > 0) return true;
+    if (await isMemberOfSomething(store, ownerId, studioId)) return true;
   }
   return false;
+}
+
+/** Memberships outlast their launch profile by as long as it stays readable as DELETED, and then say nothing any more. */
+async function isMemberOfSomething(store: Store, ownerId: string, studioId: string | undefined): Promise<boolean> {
+  const scope = studioId === undefined ? {} : { studioIds: [studioId] };
+  const query = { kind: KIND.launchProfileMember, ...scope, ownerId, limit: MEMBERSHIPS_PER_LOOK };
+  for (let after: Cursor | undefined; ; ) {
+    const rows = await store.list({ ...query, ...(after && { after }) });
+    for (const { parentId } of rows) {
+      const profile = await store.get(KIND.launchProfile, parentId!);
+      if (profile && profile.state !== 'DELETED') return true;
+    }
+    const last = rows.at(-1);
+    if (!last || rows.length < MEMBERSHIPS_PER_LOOK) return false;
+    after = { createdAt: last.createdAt, id: last.id };
+  }
 }
 
 /** A profile of another studio is none of the studio that the call names. */

@@ -32,12 +32,12 @@ export function configurationOf(profile: Row): StreamConfiguration {
 }
 
 /**
- * A portal user starts sessions from profiles that they are a member of, and for none but its members.
+ * A portal user starts and sees sessions of profiles that they are a member of, and for none but its members.
  * @throws ServiceError AccessDeniedException
  */
 export async function requireMembers(
   store: Store,
-  { id: launchProfileId }: Row,
+  launchProfileId: string,
   principal: Principal,
   ownedBy: string,
 ): Promise<void> {

@@ -11,7 +11,7 @@ import type { Handlers, Principal, Services } from './context.ts';
 import { KIND, newRow } from './kinds.ts';
 import { defineLifecycle } from './lifecycle.ts';
 import { requireChangeableSession, requireSession } from './streaming-session.ts';
-import { stays } from './streaming-session-launch.ts';
+import { requireMembers, stays } from './streaming-session-launch.ts';
 
 const SECOND_MS = 1_000;
 const EXPIRATION_SECONDS = 120;
@@ -161,6 +161,8 @@ export const streamingSessionStreamHandlers: Pick<
           { code: 'SESSION_NOT_READY', context: { resourceId: session.id, state: session.state } },
         );
       }
+      // Of a session of one's own too: whoever was taken out of the launch profile has no business in it any more.
+      await requireMembers(store, session.parentId!, principal, principal.principalId);
       await requireRoomForStream(store, session);
       const row = newStream(session, input.expirationInSeconds ?? EXPIRATION_SECONDS, principal, services);
       return {

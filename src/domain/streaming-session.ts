@@ -338,7 +338,7 @@ export const streamingSessionHandlers: Pick<
       const studio = await requireOpenStudio(store, input.studioId);
       const profile = await requireReadyProfile(store, studio.id, input.launchProfileId);
       const ownedBy = input.ownedBy ?? principal.principalId;
-      await requireMembers(store, profile, principal, ownedBy);
+      await requireMembers(store, profile.id, principal, ownedBy);
       const { ec2InstanceTypes, streamingImageIds } = configurationOf(profile);
       const ec2InstanceType = requireListed('ec2InstanceType', ec2InstanceTypes, input.ec2InstanceType);
       const streamingImageId = requireListed('streamingImageId', streamingImageIds, input.streamingImageId);
@@ -398,7 +398,7 @@ export const streamingSessionHandlers: Pick<
       };
       const next = applyToSession(row, { type: 'start', changes }, services);
       const profile = await requireReadyProfile(store, row.studioId, row.parentId!);
-      await requireMembers(store, profile, principal, row.ownerId!);
+      await requireMembers(store, profile.id, principal, row.ownerId!);
       const backup = input.backupId === undefined ? [] : [await requireRestorable(store, row, input.backupId)];
       return answerWith(next, [stays(profile), ...backup.map(stays), { op: 'update', row: next }]);
     },

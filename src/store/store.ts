@@ -57,7 +57,7 @@ export interface ListQuery extends RowQuery {
 
 /** The memory of an accepted client token. */
 export interface TokenRow {
-  /** Digest of account, operation, path and token. */
+  /** Digest of account, principal, operation, path and token. */
   readonly key: string;
   /** Digest of the whole input. */
   readonly digest: string;

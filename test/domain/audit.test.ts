@@ -151,6 +151,15 @@ test('what was only looked at, and guarded, is no change', async () => {
   );
 });
 
+test('whoever changes nothing over and over gets a bounded number of lines, with client tokens as well', async () => {
+  const { studioId, streamingImageId, call, lines } = await furnished();
+  for (let index = 0; index < 300; index += 1) {
+    await call('UpdateStreamingImage', { studioId, streamingImageId, clientToken: `token ${index}` });
+  }
+  const unchanged = (await lines()).filter(({ outcome }) => outcome === 'unchanged');
+  assert.ok(unchanged.length >= 100 && unchanged.length < 110, String(unchanged.length));
+});
+
 test('a change that was not made leaves no line of one', async () => {
   const { world, studioId, streamingImageId, call, lines } = await furnished();
   await putState(world, KIND.streamingImage, streamingImageId, 'DELETE_IN_PROGRESS');

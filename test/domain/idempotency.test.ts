@@ -7,7 +7,9 @@ import { test } from 'node:test';
 import { type OperationName, operations } from '../../src/contract/index.ts';
 import type { StreamConfiguration } from '../../src/contract/launch-profile.ts';
 import { KIND } from '../../src/domain/kinds.ts';
-import { createWorld, type SETTINGS, type World } from '../support/domain.ts';
+import { perform } from '../../src/domain/perform.ts';
+import { streamingSessionHandlers } from '../../src/domain/streaming-session.ts';
+import { ADMINISTRATOR, createWorld, type SETTINGS, type World } from '../support/domain.ts';
 import { refused, statusOf } from '../support/refused.ts';
 import {
   IDENTITY_STORE_ID,
@@ -238,6 +240,28 @@ async function prepared(name: OperationName, settings: Partial<typeof SETTINGS> 
   const call = (more: object = {}) => world.call(name, { ...input, clientToken: 'token', ...more });
   return { world, input, other, call };
 }
+
+test('a token is the caller’s own: another who uses the same gets neither their answer nor their refusal', async () => {
+  const world = createWorld();
+  const { studioId, launchProfileId } = await createStage(world);
+  const operation = operations.find(({ name }) => name === 'CreateStreamingSession')!;
+  const create = async (principalId: string, more: object = {}) => {
+    const input = { studioId, launchProfileId, clientToken: 'guessed', ...more };
+    const principal = { ...ADMINISTRATOR, principalId };
+    const answer = await perform(
+      operation,
+      streamingSessionHandlers.CreateStreamingSession as never,
+      input,
+      principal,
+      world.services,
+    );
+    return (JSON.parse(String(answer)) as { session: { sessionId: string; ownedBy: string } }).session;
+  };
+  const [first, other] = [await create('first'), await create('other', { tags: { a: '1' } })];
+  assert.notEqual(first.sessionId, other.sessionId);
+  assert.equal((await create('first')).sessionId, first.sessionId);
+  assert.deepEqual([first.ownedBy, other.ownedBy], ['first', 'other']);
+});
 
 test('these are all operations that take a client token', () => {
   const expected = operations.flatMap((operation) => (operation.clientToken ? [operation.name] : []));

@@ -26,6 +26,7 @@ import {
   putImage,
   putMember,
   putProfile,
+  putState,
   putUser,
 } from '../support/rows.ts';
 
@@ -293,6 +294,19 @@ test('a membership that ends takes away at once what it gave', async () => {
     const row = (await world.store.get(kind, membershipId(parentId, id)))!;
     await world.store.write([{ op: 'delete', kind, id: row.id, version: row.version }]);
     assert.equal(await may(world, keyOf(id), operation, input), false, persona);
+  }
+});
+
+test('a membership of a launch profile that is deleted opens nothing any more, though it is still there', async () => {
+  const scene = await createScene();
+  const { world, mine } = scene;
+  const operation = contract.find(({ name }) => name === 'ListStudioMembers')!;
+  for (const persona of ['a member of the launch profile', 'somebody in a group that is a member of the launch profile']) {
+    const id = await PERSONAS[persona]!.make(scene);
+    assert.equal(await may(world, keyOf(id), operation, { studioId: mine.studioId }), true, persona);
+    await putState(world, KIND.launchProfile, mine.profileId, 'DELETED');
+    assert.equal(await may(world, keyOf(id), operation, { studioId: mine.studioId }), false, persona);
+    await putState(world, KIND.launchProfile, mine.profileId, 'READY');
   }
 });
 

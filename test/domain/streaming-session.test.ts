@@ -11,7 +11,9 @@ import type { StreamingImage } from '../../src/contract/streaming-image.ts';
 import type { StreamingSession } from '../../src/contract/streaming-session.ts';
 import type { Principal } from '../../src/domain/context.ts';
 import { KIND } from '../../src/domain/kinds.ts';
+import { membershipId } from '../../src/domain/membership.ts';
 import { streamingSessionHandlers } from '../../src/domain/streaming-session.ts';
+import { streamingSessionStreamHandlers } from '../../src/domain/streaming-session-stream.ts';
 import { ServiceError } from '../../src/errors.ts';
 import { assertConforms } from '../support/conforms.ts';
 import { ADMINISTRATOR, createWorld } from '../support/domain.ts';
@@ -329,6 +331,22 @@ describe('who may', () => {
     await refused(forOther, 'AccessDeniedException', 'NOT_A_MEMBER', { principalId: otherId });
     await putMember(world, studioId, otherId, launchProfileId);
     assert.equal((await as(stage, artist, 'Create', { ownedBy: otherId })).ownedBy, otherId);
+  });
+
+  test('whoever is taken out of the profile sees no session of it any more, not even their own', async () => {
+    const world = createWorld();
+    const stage = await createStage(world);
+    const artistId = await putUser(world, 'artist');
+    await putMember(world, stage.studioId, artistId, stage.launchProfileId);
+    const sessionId = await stage.create({ ownedBy: artistId });
+    const handler = streamingSessionStreamHandlers.CreateStreamingSessionStream;
+    assert.ok('command' in handler);
+    const open = () => handler.command({ studioId: stage.studioId, sessionId }, signedIn(artistId), world.services);
+    await open();
+    const kind = KIND.launchProfileMember;
+    const row = (await world.store.get(kind, membershipId(stage.launchProfileId, artistId)))!;
+    await world.store.write([{ op: 'delete', kind, id: row.id, version: row.version }]);
+    await refused(open(), 'AccessDeniedException', 'NOT_A_MEMBER', { principalId: artistId });
   });
 
   test('everyone else creates for anybody', async () => {
