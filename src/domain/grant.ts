@@ -99,16 +99,19 @@ export function createGrants(store: Store) {
 
   /** @throws PolicyRefused when one cannot be read any more; Error when one is not there. */
   async function policiesOf(holder: Holder): Promise<readonly Policies[]> {
-    const row = await getGrant(store, holder);
-    if (!row) return [];
-    const { policies } = readGrant(row);
-    return Promise.all(
-      policies.map(async (name) => {
-        const policy = await store.get(KIND.policy, name);
-        if (!policy) throw new Error(`${row.id} has the policy ${name}, which is not there`);
-        return compiled.of(policy);
-      }),
-    );
+    for (let row = await getGrant(store, holder); row; ) {
+      const { policies } = readGrant(row);
+      const found = await Promise.all(policies.map((name) => store.get(KIND.policy, name)));
+      const missing = found.indexOf(undefined);
+      if (missing < 0) return found.map((policy) => compiled.of(policy!));
+      // It may have been taken away and deleted since the grant was read; that is another version of the grant.
+      const now = await getGrant(store, holder);
+      if (now?.version === row.version) {
+        throw new Error(`${row.id} has the policy ${policies[missing]}, which is not there`);
+      }
+      row = now;
+    }
+    return [];
   }
 
   /** The principal with its policies: at once for an administrator, who needs none. */

@@ -21,7 +21,7 @@ import { KIND } from '../../src/domain/kinds.ts';
 import { evaluateAll } from '../../src/domain/policy.ts';
 import { PolicyRefused } from '../../src/domain/policy-json.ts';
 import { type PolicySource, sourceOf, storePolicy } from '../../src/domain/stored-policy.ts';
-import { GuardFailed } from '../../src/store/store.ts';
+import { GuardFailed, type Store } from '../../src/store/store.ts';
 import { ADMINISTRATOR, createWorld, SETTINGS, type World } from '../support/domain.ts';
 
 const HOLDERS: readonly Holder[] = [
@@ -157,6 +157,27 @@ test('administrators are passed on as they are, at once; an unknown role has no 
     const principal = { ...ADMINISTRATOR, role };
     assert.equal(withPolicies(principal), principal);
   }
+});
+
+test('a policy that is taken away and deleted between two reads is gone, and no mistake', async () => {
+  const world = createWorld();
+  const [holder] = HOLDERS as [Holder];
+  await put(world, { name: 'p', text: textWith(allow) });
+  await put(world, { name: 'stays', text: textWith(deny) });
+  await attach(world, holder, 'p', 'stays');
+  let deleted = false;
+  const get: Store['get'] = async (kind, id) => {
+    if (kind === KIND.policy && !deleted) {
+      deleted = true;
+      const { version } = (await world.store.get(KIND.policy, 'p'))!;
+      await world.store.write([detachPolicy((await getGrant(world.store, holder))!, 'p')]);
+      await world.store.write([{ op: 'delete', kind: KIND.policy, id: 'p', version }]);
+    }
+    return world.store.get(kind, id);
+  };
+  const ask = asker({ ...world, store: { ...world.store, get } }, holder);
+  assert.deepEqual([await ask('GetStudio'), await ask('DeleteStudio')], ['implicit-deny', 'explicit-deny']);
+  assert.ok(deleted);
 });
 
 test('of attaching and deleting at the same time, one is overtaken', async () => {

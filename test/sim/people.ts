@@ -160,10 +160,9 @@ export async function changeRights(
   random: Random,
 ): Promise<boolean> {
   const changeable = others.filter(({ called }) => called !== NOBODY);
-  const { role, username, principalId } = random.pick(changeable.filter(({ role }) => role === 'user'));
-  const holder = random.chance(0.4)
-    ? { role: role as Holder['role'], name: username!, principalId }
-    : holderOf(random.pick(changeable.filter((caller) => caller.role === 'service')));
+  const user = random.pick(changeable.filter(({ role }) => role === 'user'));
+  const { principalId } = user;
+  const holder = holderOf(random.chance(0.4) ? user : random.pick(changeable.filter(({ role }) => role === 'service')));
   const rule = random.pick(rules);
   const wording = random.below(2);
   const work: Record<RightsChange, () => Promise<boolean>> = {

@@ -59,14 +59,14 @@ export async function actOnSessions(
     return outcome !== 'lost' && 'answer' in outcome ? (outcome.answer as T) : undefined;
   };
   const there = sessionIds.filter((id) => (rowOf(id)?.state ?? 'DELETED') !== 'DELETED');
-  if (there.length === 0 || random.chance(0.2)) {
+  if (there.length === 0 || random.chance(there.length === 1 ? 0.4 : 0.1)) {
     const ec2InstanceType = random.pick(['g4dn.xlarge', 'g5.xlarge']);
-    const made = await ask<{ session: StreamingSession }>('CreateStreamingSession', {
-      launchProfileId,
-      ec2InstanceType,
-      ...(random.chance(0.5) && own),
-    });
-    if (made) sessionIds.push(made.session.sessionId!);
+    const input = { launchProfileId, ec2InstanceType, ...(random.chance(0.5) && own) };
+    const create = () => ask<{ session: StreamingSession }>('CreateStreamingSession', input);
+    // Some click twice, and two processes then decide about the last one that there is room for.
+    for (const made of await Promise.all(random.chance(0.6) ? [create(), create()] : [create()])) {
+      if (made) sessionIds.push(made.session.sessionId!);
+    }
     return;
   }
   const doing = random.below(100);

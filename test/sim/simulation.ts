@@ -24,7 +24,7 @@ import { isPassing, isTimed, WatchedStore } from './watched-store.ts';
 
 const USERS = 5;
 const PROCESSES = 3;
-const QUOTAS = { images: 4, components: 5, sharedFileSystems: 2, profiles: 4, sessions: 6, g5Sessions: 3 };
+const QUOTAS = { images: 4, components: 5, sharedFileSystems: 2, profiles: 4, sessions: 2, g5Sessions: 1 };
 const MINUTE_MS = 60_000;
 const MOVE_MS = 45 * MINUTE_MS;
 /** Kinds of what users are told about and change. */

@@ -43,6 +43,7 @@ const EXPECTED = [
 ];
 /** Answers of a caller whose rights are gone. */
 const RIGHTS_GONE = ['AccessDeniedException', 'UnrecognizedClientException'];
+const GIVING: readonly RightsChange[] = ['user enable', 'user enable', 'group add', 'policy attach'];
 const ADMINISTRATOR_SHARE = 0.55;
 
 type Input = Record<string, unknown>;
@@ -160,7 +161,8 @@ class User {
       [8, () => this.#replay()],
       [4, () => this.#misuseToken()],
       [24, () => this.#useSessions()],
-      [14, () => this.#changeRights()],
+      [18, () => this.#changeRights()],
+      [8, () => this.#trespass()],
     ];
     let left = this.#random.below(actions.reduce((total, [weight]) => total + weight, 0));
     for (const [weight, action] of actions) {
@@ -555,7 +557,7 @@ class User {
     if (this.#random.chance(0.3)) {
       const studioId = this.#pickStudio();
       const members = [{ principalId: user, persona: 'ADMINISTRATOR' }];
-      if (this.#random.chance(0.4))
+      if (this.#random.chance(0.3))
         await this.#change('DeleteStudioMember', { studioId, principalId: user }, () => studioId);
       else await this.#change('PutStudioMembers', { studioId, identityStoreId, members }, () => studioId, disabled);
       return;
@@ -611,9 +613,28 @@ class User {
     return actOnSessions(studio, (name, input) => this.#call(name, input), this.#caller, this.#random, watched);
   }
 
+  /** Asks for what is in one studio under the name of another. */
+  async #trespass(): Promise<void> {
+    const studioId = this.#pickStudio();
+    const [image, component, profile] = [this.#pickImage(), this.#pickComponent(), this.#pickProfile()];
+    const session = this.#random.pick(this.#shared.sessionStudios);
+    const asked: readonly [OperationName, string, Tenant | undefined][] = [
+      ['GetStreamingImage', 'streamingImageId', image],
+      ['UpdateStreamingImage', 'streamingImageId', image],
+      ['DeleteStudioComponent', 'studioComponentId', component],
+      ['GetLaunchProfile', 'launchProfileId', profile],
+      ['StopStreamingSession', 'sessionId', { studioId: session.studioId, id: session.sessionIds.at(-1)! }],
+    ];
+    const [name, member, tenant] = this.#random.pick(asked);
+    if (!tenant?.id || tenant.studioId === studioId || this.#shared.providedIds.includes(tenant.id)) return;
+    const outcome = await this.#call(name, { studioId, [member]: tenant.id });
+    assert.ok(outcome === 'lost' || 'refusal' in outcome, `${name} found ${tenant.id} in ${studioId}`);
+  }
+
   async #changeRights(): Promise<void> {
     const { cluster, world, people, rightsChanged } = this.#shared;
-    const change = this.#random.pick(RIGHTS_CHANGES);
+    // Rights are rather given than taken, or soon nobody may do anything.
+    const change = this.#random.pick(this.#random.chance(0.4) ? GIVING : RIGHTS_CHANGES);
     const done = await cluster.command(() => changeRights(change, world, people, this.#random));
     if (done) rightsChanged.set(change, (rightsChanged.get(change) ?? 0) + 1);
   }
