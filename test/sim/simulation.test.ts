@@ -11,7 +11,7 @@ import { NOBODY, RIGHTS_CHANGES } from './people.ts';
 import { type Report, simulate } from './simulation.ts';
 
 const SEEDS = process.env.BACKLOT_SEED ? [process.env.BACKLOT_SEED] : ['1', '2', '3', '4', '5', '6', '7', '8'];
-const ACTIONS = 300;
+const ACTIONS = 340;
 const reports: Report[] = [];
 
 for (const seed of SEEDS) {
