@@ -14,8 +14,11 @@ interface Imported {
   readonly streamingImageId: string;
 }
 
+let disks = 0;
+
 async function importDisk(installation: Installation, ...more: string[]): Promise<Imported> {
-  const disk = await makeDisk(installation.directory, 'disk.vmdk', { format: 'vmdk' });
+  disks += 1;
+  const disk = await makeDisk(installation.directory, `disk${disks}.vmdk`, { format: 'vmdk' });
   return installation.json<Imported>(['machine-image', 'import', disk, '--platform', 'LINUX', ...more]);
 }
 

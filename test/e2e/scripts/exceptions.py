@@ -68,7 +68,3 @@ for keys, code in (
 ):
     error = refused(botocore.exceptions.ClientError, client(**keys).list_studios)
     assert error.response["Error"]["Code"] == code, error.response
-
-# An operation that this server does not have yet is refused as unknown, not mistaken for another.
-error = refused(botocore.exceptions.ClientError, nimble.list_launch_profiles, studioId=studio_id)
-assert error.response["Error"]["Code"] == "UnknownOperationException", error.response
