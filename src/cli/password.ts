@@ -62,8 +62,9 @@ export const passwordCommands: readonly Command[] = [
 ];
 
 /** @throws CommandFailed for an address that would show the password to the network. */
-function endpointOf(given: Arguments, { publicUrl, port }: Config): URL {
-  const text = given.option('endpoint') ?? publicUrl ?? `http://127.0.0.1:${port}`;
+function endpointOf(given: Arguments, { publicUrl, port, tlsCertFile }: Config): URL {
+  const here = `${tlsCertFile === undefined ? 'http' : 'https'}://127.0.0.1:${port}`;
+  const text = given.option('endpoint') ?? publicUrl ?? here;
   if (!URL.canParse(text) || !/^https?:$/.test(new URL(text).protocol)) {
     throw new CommandFailed('--endpoint must be an http:// or https:// address.');
   }

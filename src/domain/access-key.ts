@@ -11,9 +11,9 @@ import type { Row, Store } from '../store/store.ts';
 import { ADMINISTRATOR, SERVICE, type USER } from './access.ts';
 import type { Principal, Services } from './context.ts';
 import type { Holder } from './grant.ts';
-import { KIND, newRow } from './kinds.ts';
+import { KIND, newRow, PRESENT } from './kinds.ts';
 import { type StoredPassword, storedPassword } from './password.ts';
-import { isEnabledUser } from './user.ts';
+import { timesDisabled } from './user.ts';
 
 /** `doc` of an access key's row: what may be listed. */
 export interface AccessKey {
@@ -61,10 +61,17 @@ export function newAccessKey(name: string, keys: Keys, { ids, clock }: Makers, h
   return { row, secretAccessKey };
 }
 
+interface LoggedIn {
+  readonly expiresAt: number;
+  readonly password: StoredPassword;
+  /** As the row was when the password was looked at. */
+  readonly user: Row;
+}
+
 /** A key that is refused from `expiresAt` on, and without its session token. */
 export function newTemporaryKey(
   holder: Holder,
-  { expiresAt, password }: { readonly expiresAt: number; readonly password: StoredPassword },
+  { expiresAt, password, user }: LoggedIn,
   keys: Keys,
   { ids, clock }: Makers,
 ): NewAccessKey & { readonly sessionToken: string } {
@@ -79,6 +86,7 @@ export function newTemporaryKey(
       ...JSON.parse(made.row.private),
       sessionTokenDigest: digestOf(sessionToken),
       salt: password.salt,
+      timesDisabled: timesDisabled(user),
     }),
   };
   return { row, secretAccessKey: made.secretAccessKey, sessionToken };
@@ -118,13 +126,16 @@ export function openSecrets(row: Row, keys: Keys): KeySecrets {
 }
 
 /**
- * Whether whoever has the key may still use it: a user may be disabled or gone, and a new password ends what was logged
- * in for with the one before.
+ * Whether whoever has the key may still use it: a user may be disabled or gone, and what was logged in for ends for good
+ * when its user is disabled or gets a new password.
  */
 export async function isHeld(row: Row, store: Pick<Store, 'get'>): Promise<boolean> {
-  if (row.ownerId === null || !(await isEnabledUser(store, row.ownerId))) return false;
+  if (row.ownerId === null) return false;
+  const user = await store.get(KIND.user, row.ownerId);
+  if (user?.state !== PRESENT) return false;
   if (row.state !== TEMPORARY) return true;
-  const { salt } = JSON.parse(row.private) as { readonly salt: string };
+  const { salt, timesDisabled: before = 0 } = JSON.parse(row.private) as { salt: string; timesDisabled?: number };
+  if (timesDisabled(user) !== before) return false;
   // Each password has a salt of its own: of two moments, the clock could not always tell which came first.
   return (await storedPassword(store, row.ownerId))?.salt === salt;
 }

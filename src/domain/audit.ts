@@ -68,16 +68,11 @@ function lineOf(
   { clock, ids, settings }: Parts,
   subject?: Subject,
 ): AuditLine {
-  const { requestId, remoteAddress } = origin;
-  const details: AuditDetails = {
-    role: principal.role,
-    ...(remoteAddress !== undefined && { sourceAddress: plainAddress(remoteAddress) }),
-    ...more,
-  };
+  const details: AuditDetails = { role: principal.role, ...sourceOf(origin), ...more };
   const studioId = input?.studioId as string | undefined;
   return {
     at: clock.now(),
-    id: requestId ?? ids.uuid(),
+    id: origin.requestId ?? ids.uuid(),
     principalId: principal.principalId,
     accessKeyId: principal.accessKeyId,
     operation: operation.name,
@@ -86,6 +81,10 @@ function lineOf(
     outcome,
     doc: JSON.stringify(details),
   };
+}
+
+function sourceOf({ remoteAddress }: Origin): Pick<AuditDetails, 'sourceAddress'> {
+  return remoteAddress === undefined ? {} : { sourceAddress: plainAddress(remoteAddress) };
 }
 
 /** What the path names; of an ARN only the id, by which the other lines about the same resource have it. */
@@ -268,6 +267,26 @@ export function commandLine(command: string, resourceId: string, { clock, ids }:
     resourceId,
     outcome: 'ok',
     doc: '{}',
+  };
+  return { op: 'audit', line };
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Log-ins
+
+/** The line of a log-in, to stand in the same write as the access key that it makes. */
+export function loginLine(origin: Origin, made: Principal, { clock, ids }: Pick<Parts, 'clock' | 'ids'>): Write {
+  const { accessKeyId, principalId, role } = made;
+  const line: AuditLine = {
+    at: clock.now(),
+    id: origin.requestId ?? ids.uuid(),
+    principalId,
+    accessKeyId,
+    operation: 'login',
+    studioId: '',
+    resourceId: accessKeyId,
+    outcome: 'ok',
+    doc: JSON.stringify({ role, ...sourceOf(origin) } satisfies AuditDetails),
   };
   return { op: 'audit', line };
 }

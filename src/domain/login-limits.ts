@@ -1,7 +1,8 @@
 /**
- * How often log-in may be tried, for a user's name and from an address. Each has a bucket of tries that fills again with
- * time; a log-in that succeeds gives its try back. Buckets have fixed places that a keyed hash picks, so memory is bounded
- * and nobody can push another's bucket out; two that share one by chance share their tries.
+ * How often log-in may be tried, for a user's name and from an address, and how many may be under way from an address.
+ * Names and addresses have buckets of tries that fill again with time; only a wrong password costs a try. Buckets have
+ * fixed places that a keyed hash picks, so memory is bounded and nobody can push another's bucket out; two that share one
+ * by chance share their tries. What is under way is counted exactly: there is no more of it than there are connections.
  */
 import { createHmac, randomBytes } from 'node:crypto';
 import { isIPv6 } from 'node:net';
@@ -19,6 +20,11 @@ const OF_USER: Limit = { tries: 20, refillMs: 30_000 };
 /** More generous: everyone behind one proxy has one address. */
 const OF_ADDRESS: Limit = { tries: 60, refillMs: 2_000 };
 
+/** A quarter of those who may wait for their password to be looked at: no address can keep all others out. */
+const UNDERWAY_OF_ADDRESS_MAX = 8;
+/** One of them is soon done. */
+const UNDERWAY_SECONDS = 1;
+
 /** Two tables of 8 bytes each: a megabyte. */
 const BUCKETS = 65_536;
 
@@ -27,6 +33,25 @@ export class LoginLimits {
   /** When each bucket will be full again, in ms since 1970. */
   readonly #ofUser = new Float64Array(BUCKETS);
   readonly #ofAddress = new Float64Array(BUCKETS);
+  /** By address; those with none under way are not in it. */
+  readonly #underway = new Map<string, number>();
+
+  /**
+   * Takes a place among those of the address that are under way, which costs no try.
+   * @returns what leaves it again, to be called once.
+   * @throws ServiceError ThrottlingException when the address has none left.
+   */
+  enter(address: string | undefined): () => void {
+    const network = networkOf(address ?? '');
+    const underway = this.#underway.get(network) ?? 0;
+    if (underway >= UNDERWAY_OF_ADDRESS_MAX) throw tooManyAtOnce();
+    this.#underway.set(network, underway + 1);
+    return () => {
+      const left = this.#underway.get(network)! - 1;
+      if (left > 0) this.#underway.set(network, left);
+      else this.#underway.delete(network);
+    };
+  }
 
   /**
    * Takes a try from both buckets.
@@ -66,5 +91,11 @@ function networkOf(address: string): string {
 function tooOften(seconds: number): ServiceError {
   return new ServiceError('ThrottlingException', `Log-in was tried too often. Try again in ${seconds} seconds.`, {
     code: 'LOGIN_TOO_OFTEN',
+    retryAfterSeconds: seconds,
   });
+}
+
+function tooManyAtOnce(): ServiceError {
+  const message = `Too many log-ins from one address at the same time. Try again in ${UNDERWAY_SECONDS} second.`;
+  return new ServiceError('ThrottlingException', message, { code: 'LOGIN_BUSY', retryAfterSeconds: UNDERWAY_SECONDS });
 }

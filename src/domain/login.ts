@@ -8,21 +8,21 @@
 import { wireTime } from '../clock.ts';
 import { ServiceError, validationFailed } from '../errors.ts';
 import type { Keys } from '../keys/keys.ts';
-import type { Store, Write } from '../store/store.ts';
+import type { Row, Store, Write } from '../store/store.ts';
 import { USER } from './access.ts';
-import { newTemporaryKey, TEMPORARY } from './access-key.ts';
-import type { Services } from './context.ts';
+import { newTemporaryKey, readPrincipal, TEMPORARY } from './access-key.ts';
+import { loginLine } from './audit.ts';
+import type { Origin, Services } from './context.ts';
 import { KIND, NO_STUDIO, PRESENT } from './kinds.ts';
 import type { LoginLimits } from './login-limits.ts';
-import { type Passwords, storedPassword } from './password.ts';
-import { comparable, findNamed, readUser } from './user.ts';
+import { type Passwords, type StoredPassword, storedPassword } from './password.ts';
+import { comparable, findByName, readUser } from './user.ts';
 
-export interface LoginRequest {
+export interface LoginRequest extends Origin {
   readonly userName: string;
   readonly password: string;
   /** As long as may be where absent. */
   readonly durationSeconds?: number | undefined;
-  readonly remoteAddress?: string | undefined;
 }
 
 export interface TemporaryCredentials {
@@ -47,24 +47,46 @@ const KEYS_OF_USER_MAX = 1_000;
 
 /** @throws ServiceError */
 export async function logIn(request: LoginRequest, parts: LoginParts): Promise<TemporaryCredentials> {
-  const { store, clock, passwords, limits } = parts;
+  const { store, clock, limits } = parts;
   const lifetimeMs = lifetimeOf(request, parts);
-  const giveBack = limits.take(comparable(request.userName), request.remoteAddress, clock.now());
-  const user = await findNamed(store, KIND.user, request.userName);
-  const stored = user?.state === PRESENT ? await storedPassword(store, user.id) : undefined;
-  if (!(await passwords.isRight(request.password, stored)) || !user || !stored) throw refused();
-  giveBack();
+  const leave = limits.enter(request.remoteAddress);
+  const known = await knownUser(request, parts).finally(leave);
+  if (!known) throw refused();
+  const { user, password } = known;
   const holder = { role: USER, name: readUser(user).userName, principalId: user.id } as const;
   const expiresAt = clock.now() + lifetimeMs;
   const { row, secretAccessKey, sessionToken } = newTemporaryKey(
     holder,
-    { expiresAt, password: stored },
+    { expiresAt, password, user },
     parts.keys,
     parts,
   );
-  await store.write([{ op: 'insert', row }]);
+  await store.write([{ op: 'insert', row }, loginLine(request, readPrincipal(row), parts)]);
   await makeRoom(store, user.id);
   return { accessKeyId: row.id, secretAccessKey, sessionToken, expiration: wireTime(expiresAt) };
+}
+
+interface Known {
+  readonly user: Row;
+  readonly password: StoredPassword;
+}
+
+/** The user who has this name and this password. A try is spent only where the password was looked at, and was wrong. */
+async function knownUser(request: LoginRequest, parts: LoginParts): Promise<Known | undefined> {
+  const { store, clock, passwords, limits } = parts;
+  const giveBack = limits.take(comparable(request.userName), request.remoteAddress, clock.now());
+  let known: Known | undefined;
+  try {
+    // By name only: a user whose id did as well would have the tries of two names.
+    const user = await findByName(store, KIND.user, request.userName);
+    const password = user?.state === PRESENT ? await storedPassword(store, user.id) : undefined;
+    if ((await passwords.isRight(request.password, password)) && user && password) known = { user, password };
+  } catch (error) {
+    giveBack();
+    throw error;
+  }
+  if (known) giveBack();
+  return known;
 }
 
 function lifetimeOf({ durationSeconds }: LoginRequest, { loginMs }: LoginParts): number {

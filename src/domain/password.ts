@@ -32,6 +32,8 @@ const MEMORY_BYTES_MAX = 128 * 1024 * 1024;
 const AT_ONCE_MAX = 2;
 /** Some seconds of waiting. */
 const WAITING_MAX = 32;
+/** By then those who wait have had their turn. */
+const BUSY_SECONDS = 5;
 
 const LENGTH_MIN = 12;
 export const PASSWORD_LENGTH_MAX = 256;
@@ -123,7 +125,6 @@ function createQueue() {
 }
 
 function busy(): ServiceError {
-  return new ServiceError('ThrottlingException', 'Too many users log in at the same time. Try again in some seconds.', {
-    code: 'LOGIN_BUSY',
-  });
+  const message = `Too many users log in at the same time. Try again in ${BUSY_SECONDS} seconds.`;
+  return new ServiceError('ThrottlingException', message, { code: 'LOGIN_BUSY', retryAfterSeconds: BUSY_SECONDS });
 }

@@ -108,9 +108,17 @@ export function newUser(
 }
 
 /** The user's row, enabled or disabled, one version higher. Memberships stay as they are. */
-export function withEnabled(row: Row, enabled: boolean): Row {
-  const doc: User = { ...(JSON.parse(row.doc) as User), state: enabled ? 'ENABLED' : 'DISABLED' };
-  return { ...row, state: enabled ? PRESENT : DISABLED, version: row.version + 1, doc: JSON.stringify(doc) };
+export function withEnabled(before: Row, enabled: boolean): Row {
+  const doc: User = { ...(JSON.parse(before.doc) as User), state: enabled ? 'ENABLED' : 'DISABLED' };
+  const row = { ...before, version: before.version + 1, doc: JSON.stringify(doc) };
+  if (enabled) return { ...row, state: PRESENT };
+  const secret = { ...(JSON.parse(before.private) as object), timesDisabled: timesDisabled(before) + 1 };
+  return { ...row, state: DISABLED, private: JSON.stringify(secret) };
+}
+
+/** How often the user was disabled: what was logged in for before the last time stays useless when he is enabled again. */
+export function timesDisabled(row: Row): number {
+  return (JSON.parse(row.private) as { timesDisabled?: number }).timesDisabled ?? 0;
 }
 
 /** The user's row under another name, one version higher. @throws ServiceError ValidationException */
@@ -126,8 +134,15 @@ export async function findNamed(
   kind: typeof KIND.user | typeof KIND.group,
   nameOrId: string,
 ): Promise<Row | undefined> {
-  if (isPrincipalId(nameOrId)) return store.get(kind, nameOrId);
-  const [row] = await store.list({ kind, uniqueName: comparable(nameOrId), limit: 1 });
+  return isPrincipalId(nameOrId) ? store.get(kind, nameOrId) : findByName(store, kind, nameOrId);
+}
+
+export async function findByName(
+  store: Store,
+  kind: typeof KIND.user | typeof KIND.group,
+  name: string,
+): Promise<Row | undefined> {
+  const [row] = await store.list({ kind, uniqueName: comparable(name), limit: 1 });
   return row;
 }
 

@@ -10,7 +10,8 @@ export interface Login {
   readonly userName: string;
   readonly password: string;
   readonly durationSeconds?: number | undefined;
-  readonly remoteAddress?: string | undefined;
+  readonly remoteAddress: string | undefined;
+  readonly requestId: string;
 }
 
 export interface Credentials {
@@ -25,7 +26,7 @@ const PASSWORD_LENGTH_MAX = 1_024;
 
 /** @throws ServiceError */
 export async function answerLogin(
-  { contentType, body, remoteAddress }: PlainRequest,
+  { contentType, body, origin }: PlainRequest,
   logIn: (login: Login) => Promise<Credentials>,
 ): Promise<PlainAnswer> {
   if (!/^application\/json\s*(;|$)/i.test(contentType ?? '')) {
@@ -33,7 +34,7 @@ export async function answerLogin(
       code: 'NOT_JSON',
     });
   }
-  const credentials = await logIn({ ...readLogin(body), remoteAddress });
+  const credentials = await logIn({ ...readLogin(body), ...origin });
   return { status: 200, contentType: 'application/json', body: credentialProcess(credentials), isSecret: true };
 }
 
@@ -48,7 +49,7 @@ function credentialProcess({ accessKeyId, secretAccessKey, sessionToken, expirat
   });
 }
 
-function readLogin(body: Buffer): Omit<Login, 'remoteAddress'> {
+function readLogin(body: Buffer): Omit<Login, 'remoteAddress' | 'requestId'> {
   const { userName, password, durationSeconds } = readObject(body);
   if (durationSeconds !== undefined && durationSeconds !== null && !Number.isSafeInteger(durationSeconds)) {
     throw validationFailed('durationSeconds must be a whole number', 'INVALID_DURATION');

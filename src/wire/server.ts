@@ -53,7 +53,7 @@ export interface RefusedCall<P> {
 export interface PlainRequest {
   readonly contentType: string | undefined;
   readonly body: Buffer;
-  readonly remoteAddress: string | undefined;
+  readonly origin: Origin;
 }
 
 export interface PlainAnswer {
@@ -202,8 +202,7 @@ async function serve<H, P>(
       operationName = path;
       const body = hasBody(request) ? await readBody(request, PLAIN_BODY_BYTES_MAX) : NO_BODY;
       const contentType = request.headers['content-type'];
-      const { remoteAddress } = request.socket;
-      status = answerPlain(response, requestId, await plainly({ contentType, body, remoteAddress }));
+      status = answerPlain(response, requestId, await plainly({ contentType, body, origin }));
       return;
     }
     match = api.match(request.method!, path);

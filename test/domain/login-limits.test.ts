@@ -14,7 +14,7 @@ function triesUntilRefused(take: (index: number) => unknown): number {
       take(index);
     } catch (error) {
       assert.ok(error instanceof ServiceError && error.name === 'ThrottlingException');
-      assert.match(error.message, /Try again in \d+ seconds/);
+      assert.equal(error.message, `Log-in was tried too often. Try again in ${error.retryAfterSeconds} seconds.`);
       return index;
     }
   }
@@ -80,4 +80,20 @@ test('however many names are tried, nobody gets more tries for one', () => {
     }
   }
   assert.throws(() => limits.take('ada', '11.0.0.1', 0), ServiceError);
+});
+
+test('an address has eight log-ins under way, a place comes back once, and no address takes one from another', () => {
+  const limits = new LoginLimits();
+  const leave = Array.from({ length: 8 }, (_, index) => limits.enter(`2001:db8:0:7::${index}`));
+  const isFull = (address: string) =>
+    assert.throws(
+      () => limits.enter(address),
+      (error) => error instanceof ServiceError && error.code === 'LOGIN_BUSY' && error.retryAfterSeconds === 1,
+    );
+  isFull('2001:db8:0:7::99');
+  for (let index = 0; index < 20_000; index += 1) limits.enter(`10.${index % 250}.${Math.floor(index / 250)}.1`);
+  isFull('2001:db8:0:7::99');
+  leave[0]!();
+  limits.enter('2001:db8:0:7::99');
+  isFull('2001:db8:0:7::99');
 });

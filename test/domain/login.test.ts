@@ -6,10 +6,10 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { USER } from '../../src/domain/access.ts';
 import { isHeld, newAccessKey, openSecrets, readPrincipal, TEMPORARY } from '../../src/domain/access-key.ts';
-import { KIND } from '../../src/domain/kinds.ts';
+import { KIND, PRESENT } from '../../src/domain/kinds.ts';
 import { type LoginParts, type LoginRequest, logIn } from '../../src/domain/login.ts';
 import { LoginLimits } from '../../src/domain/login-limits.ts';
-import type { StoredPassword } from '../../src/domain/password.ts';
+import { createPasswords, type StoredPassword } from '../../src/domain/password.ts';
 import { ServiceError } from '../../src/errors.ts';
 import { createWorld, type World } from '../support/domain.ts';
 import { putPassword, putPerson, putUserState, quickPasswords } from '../support/people.ts';
@@ -96,6 +96,10 @@ describe('everybody else is refused in the same words, after the same work', () 
       await putPerson(store, 'ben', PASSWORD);
       return ada;
     },
+    'the id of a user instead of the name': async ({ store }) => ({
+      ...ada,
+      userName: await putPerson(store, 'ada', PASSWORD),
+    }),
     'a name that means something to JavaScript': async () => ({ ...ada, userName: '__proto__' }),
   };
   for (const [what, prepare] of Object.entries(cases)) {
@@ -129,11 +133,61 @@ test('guessing ends after some tries, whether there is such a user or not; being
       const spelt = index % 2 === 0 ? userName : userName.toUpperCase();
       assert.equal((await refusalOf({ ...ada, userName: spelt, password: 'a guess' }, parts)).code, 'LOGIN_REFUSED');
     }
-    const { name, code } = await refusalOf({ ...ada, userName, password: PASSWORD }, parts);
-    assert.deepEqual([name, code], ['ThrottlingException', 'LOGIN_TOO_OFTEN']);
+    const { name, code, retryAfterSeconds } = await refusalOf({ ...ada, userName, password: PASSWORD }, parts);
+    assert.deepEqual([name, code, retryAfterSeconds], ['ThrottlingException', 'LOGIN_TOO_OFTEN', 30]);
   }
   world.clock.advance(30_000);
   await logIn(ada, parts);
+});
+
+test('a refusal that looked at no password costs no try', async () => {
+  const world = createWorld();
+  await putPerson(world.store, 'ada', PASSWORD);
+  const busy = new ServiceError('ThrottlingException', 'Busy.', { code: 'LOGIN_BUSY' });
+  const limits = new LoginLimits();
+  const passwords = { ...quickPasswords, isRight: () => Promise.reject(busy) };
+  for (let index = 0; index < 100; index += 1) {
+    assert.equal((await refusalOf(ada, partsOf(world, { limits, passwords }))).code, 'LOGIN_BUSY');
+  }
+  await logIn(ada, partsOf(world, { limits }));
+});
+
+test('one address cannot keep others from logging in, and its places come back', async () => {
+  const world = createWorld();
+  await putPerson(world.store, 'ada', PASSWORD);
+  const limits = new LoginLimits();
+  const passwords = createPasswords({ N: 2 ** 10, r: 8, p: 1 });
+  const parts = partsOf(world, { limits, passwords });
+  const flood = Array.from({ length: 55 }, (_, index) =>
+    refusalOf({ userName: `nobody${index}`, password: 'a guess', remoteAddress: '192.0.2.1' }, parts),
+  );
+  await logIn({ ...ada, remoteAddress: '192.0.2.2' }, parts);
+  const codes = (await Promise.all(flood)).map(({ code }) => code);
+  assert.deepEqual(
+    ['LOGIN_REFUSED', 'LOGIN_BUSY'].map((code) => codes.filter((one) => one === code).length),
+    [8, 47],
+  );
+  await logIn({ ...ada, remoteAddress: '192.0.2.1' }, parts);
+});
+
+test('a log-in is one line of the audit, which says who and where from; a refused one is none', async () => {
+  const world = createWorld();
+  const principalId = await putPerson(world.store, 'ada', PASSWORD);
+  const request = { ...ada, remoteAddress: '::ffff:192.0.2.7', requestId: 'request-1' };
+  await refusalOf({ ...request, password: 'a guess' }, partsOf(world));
+  const { accessKeyId } = await logIn(request, partsOf(world));
+  const line = {
+    at: world.clock.now(),
+    id: 'request-1',
+    principalId,
+    accessKeyId,
+    operation: 'login',
+    studioId: '',
+    resourceId: accessKeyId,
+    outcome: 'ok',
+    doc: JSON.stringify({ role: USER, sourceAddress: '192.0.2.7' }),
+  };
+  assert.deepEqual(await world.store.audit({ limit: 10 }), [line]);
 });
 
 describe('a key of a user', () => {
@@ -150,13 +204,29 @@ describe('a key of a user', () => {
     return { principalId, held };
   }
 
-  test('is no longer good while he is disabled, and is when he is enabled again', async () => {
+  test('ends when he is disabled if it was logged in for; one without an end is good again when he is enabled', async () => {
     const world = createWorld();
     const { principalId, held } = await keysOf(world);
     await putUserState(world.store, principalId, 'DISABLED');
     assert.deepEqual(await held(), [false, false]);
     await putUserState(world.store, principalId, 'PRESENT');
-    assert.deepEqual(await held(), [true, true]);
+    assert.deepEqual(await held(), [false, true]);
+    const { accessKeyId } = await logIn(ada, partsOf(world));
+    assert.ok(await isHeld((await world.store.get(KIND.accessKey, accessKeyId))!, world.store));
+  });
+
+  test('is not good if he was disabled while the password was looked at', async () => {
+    const world = createWorld();
+    const principalId = await putPerson(world.store, 'ada', PASSWORD);
+    const passwords = {
+      ...quickPasswords,
+      isRight: async (password: string, stored: StoredPassword | undefined) => {
+        for (const state of ['DISABLED', PRESENT] as const) await putUserState(world.store, principalId, state);
+        return quickPasswords.isRight(password, stored);
+      },
+    };
+    const { accessKeyId } = await logIn(ada, partsOf(world, { passwords }));
+    assert.ok(!(await isHeld((await world.store.get(KIND.accessKey, accessKeyId))!, world.store)));
   });
 
   test('is no longer good when he is gone', async () => {

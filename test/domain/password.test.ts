@@ -59,6 +59,9 @@ test('those who wait are bounded, and each of them gets a turn', async () => {
   const done = outcomes.filter(({ status }) => status === 'fulfilled');
   const refused = outcomes.flatMap((outcome) => (outcome.status === 'rejected' ? [outcome.reason] : []));
   assert.deepEqual([done.length, refused.length], [34, 16]);
-  for (const error of refused) assert.ok(error instanceof ServiceError && error.name === 'ThrottlingException');
+  for (const error of refused) {
+    assert.ok(error instanceof ServiceError && error.name === 'ThrottlingException');
+    assert.equal(error.retryAfterSeconds, 5);
+  }
   assert.equal(await passwords.isRight('correct horse', stored), true);
 });

@@ -8,6 +8,7 @@ import {
   isEnabledUser,
   newUser,
   readUser,
+  timesDisabled,
   type User,
   withEnabled,
   withName,
@@ -113,7 +114,8 @@ test('a user who is disabled is enabled again as before', async () => {
   assert.deepEqual([await isEnabledUser(store, id), JSON.parse(disabled.doc).state], [false, 'DISABLED']);
   await store.write([{ op: 'update', row: withEnabled(disabled, true) }]);
   const after = (await store.get(KIND.user, id))!;
-  assert.deepEqual({ ...after, version: before.version }, before);
+  assert.deepEqual({ ...after, version: before.version, private: before.private }, before);
+  assert.deepEqual([before, disabled, after].map(timesDisabled), [0, 1, 1]);
   assert.ok(await isEnabledUser(own.store, id));
   assert.ok(!(await isEnabledUser(store, 'nobody')));
 });

@@ -185,7 +185,7 @@ describe('what was logged in for', () => {
     await images();
   });
 
-  it('ends with a new password and while the user is disabled, and so does a key without an end', async () => {
+  it('ends with a new password and with disabling the user; a key without an end rests as long as that lasts', async () => {
     const made = await installation.json<{ accessKeyId: string; secretAccessKey: string; role: string }>([
       'access-key',
       'create',
@@ -194,7 +194,7 @@ describe('what was logged in for', () => {
     ]);
     assert.equal(made.role, 'user');
     const lasting = sdkClient({ after }, installation, server, { credentials: made });
-    const temporary = clientOf(await logIn());
+    let temporary = clientOf(await logIn());
     const listed = (client: NimbleClient) =>
       client.send(new ListStreamingImagesCommand({ studioId: mine })).then(
         () => 'done',
@@ -206,6 +206,8 @@ describe('what was logged in for', () => {
     assert.deepEqual(await both(), ['UnrecognizedClientException', 'UnrecognizedClientException']);
     assert.equal((await installation.backlot(loginWords('--password-file', passwordFile))).code, 1);
     await installation.json(['user', 'enable', 'ada']);
+    assert.deepEqual(await both(), ['UnrecognizedClientException', 'done']);
+    temporary = clientOf(await logIn());
     assert.deepEqual(await both(), ['done', 'done']);
     await installation.json(['user', 'set-password', 'ada', '--password-file', passwordFile]);
     assert.deepEqual(await both(), ['UnrecognizedClientException', 'done']);

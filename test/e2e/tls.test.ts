@@ -96,6 +96,23 @@ describe('the server over TLS', { concurrency: true }, () => {
     assert.equal(code, 0, stderr);
   });
 
+  it('is where backlot login asks by itself', async (t) => {
+    const { installation, server, files } = await startSecure(t);
+    const password = join(installation.directory, 'password');
+    writeFileSync(password, 'correct horse battery', { mode: 0o600 });
+    await installation.json(['user', 'create', '--name', 'ada']);
+    await installation.json(['user', 'set-password', 'ada', '--password-file', password]);
+    const environment = {
+      ...tlsVariables(files),
+      BACKLOT_PORT: `${server.port}`,
+      NODE_EXTRA_CA_CERTS: files.cert,
+    };
+    const words = [BACKLOT, 'login', '--user', 'ada', '--password-file', password];
+    const { code, stdout, stderr } = await installation.run(words, { environment });
+    assert.equal(code, 0, stderr);
+    assert.match(stdout, /^\{"Version":1,/);
+  });
+
   it('has aws:SecureTransport true in policies, which is false without TLS', async (t) => {
     const secure = await startSecure(t);
     const { installation } = secure;

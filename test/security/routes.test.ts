@@ -217,7 +217,8 @@ async function putMightyUser(name: string): Promise<Holder> {
 
 async function putTemporaryKey(holder: Holder, lifetimeMs: number) {
   const password = (await storedPassword(parts.store, holder.principalId))!;
-  const limits = { expiresAt: Date.now() + lifetimeMs, password };
+  const user = (await parts.store.get(KIND.user, holder.principalId))!;
+  const limits = { expiresAt: Date.now() + lifetimeMs, password, user };
   const { row, secretAccessKey, sessionToken } = newTemporaryKey(holder, limits, parts.keys, parts);
   await parts.store.write([{ op: 'insert', row }]);
   return { accessKeyId: row.id, secretAccessKey, sessionToken };

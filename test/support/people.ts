@@ -1,7 +1,7 @@
 /** Users put straight into a store, with passwords that cost little to check. */
 import { KIND } from '../../src/domain/kinds.ts';
 import { createPasswords, setPassword } from '../../src/domain/password.ts';
-import { newUser } from '../../src/domain/user.ts';
+import { newUser, withEnabled } from '../../src/domain/user.ts';
 import { createIds } from '../../src/ids.ts';
 import type { Store } from '../../src/store/store.ts';
 
@@ -23,5 +23,5 @@ export async function putPassword(store: Store, principalId: string, password: s
 
 export async function putUserState(store: Store, principalId: string, state: 'PRESENT' | 'DISABLED'): Promise<void> {
   const row = (await store.get(KIND.user, principalId))!;
-  await store.write([{ op: 'update', row: { ...row, state, version: row.version + 1 } }]);
+  await store.write([{ op: 'update', row: withEnabled(row, state === 'PRESENT') }]);
 }

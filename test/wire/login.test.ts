@@ -99,7 +99,8 @@ test('the answer has the form of credential_process, and nothing on the way may 
   assert.deepEqual(Object.keys(json), ['Version', 'AccessKeyId', 'SecretAccessKey', 'SessionToken', 'Expiration']);
   assert.equal(json.Version, 1);
   assert.ok(Math.abs(Date.parse(json.Expiration) - Date.now() - 900_000) < 60_000);
-  assert.ok(headers.has('x-amzn-requestid'));
+  const [line] = await store.audit({ principal: json.AccessKeyId, limit: 10 });
+  assert.deepEqual([line!.id, line!.operation], [headers.get('x-amzn-requestid'), 'login']);
 });
 
 describe('a temporary key', () => {
@@ -134,9 +135,11 @@ describe('a temporary key', () => {
     assert.equal(await cem.list(), 'UnrecognizedClientException');
     assert.equal((await post({ userName: 'cem', password: PASSWORD })).status, 403);
     await putUserState(store, cem.principalId, 'PRESENT');
-    assert.equal(await cem.list(), 'ok');
-    await putPassword(store, cem.principalId, PASSWORD);
     assert.equal(await cem.list(), 'UnrecognizedClientException');
+    const enabled = await logIn('cem');
+    assert.equal(await listWith(enabled), 'ok');
+    await putPassword(store, cem.principalId, PASSWORD);
+    assert.equal(await listWith(enabled), 'UnrecognizedClientException');
     const again = await logIn('cem');
     assert.equal(await listWith(again), 'ok');
     const row = (await store.get(KIND.accessKey, again.AccessKeyId))!;
@@ -232,10 +235,14 @@ test('a page of another site is not told that it may ask, and could not read an 
   }
 });
 
-test('guessing from one address ends with 429', async () => {
+test('guessing from one address ends with 429, which says when to try again', async () => {
   const statuses = new Set<number>();
+  let retryAfter: string | undefined;
   for (let index = 0; index < 100 && !statuses.has(429); index += 1) {
-    statuses.add((await post({ userName: 'guessed', password: `guess ${index}` })).status);
+    const { status, headers } = await post({ userName: 'guessed', password: `guess ${index}` });
+    statuses.add(status);
+    retryAfter = headers.get('retry-after');
   }
   assert.deepEqual([...statuses], [403, 429]);
+  assert.match(retryAfter!, /^[1-9]\d?$/);
 });

@@ -331,9 +331,10 @@ test('keys that were logged in for are deleted an hour after their end, however 
   const principalId = await putPerson(world.store, 'ada', 'correct horse');
   const holder = { role: USER, name: 'ada', principalId } as const;
   const password = (await storedPassword(world.store, principalId))!;
+  const user = (await world.store.get(KIND.user, principalId))!;
   const now = world.clock.now();
   const put = async (endedMs: number) => {
-    const made = newTemporaryKey(holder, { expiresAt: now - endedMs, password }, world.keys, world.services);
+    const made = newTemporaryKey(holder, { expiresAt: now - endedMs, password, user }, world.keys, world.services);
     await world.store.write([{ op: 'insert', row: made.row }]);
     return made.row.id;
   };
