@@ -40,6 +40,8 @@ export interface WorkstationRequest extends Change {
   readonly volume?: VolumeRequest;
   /** Backup of this workstation whose content replaces its volume, once for each time it is stopped. */
   readonly fromBackupId?: string;
+  /** Whether a workstation that does not run must have its volume: to make an empty one would lose work without a word. */
+  readonly needsVolume?: boolean;
   /** Called with 0 to 100, not more often than once a second. */
   readonly onProgress: (percent: number) => void;
 }
@@ -64,7 +66,8 @@ export interface Workstation {
 export interface Compute {
   /**
    * Makes sure that the workstation runs: made from the image, or started with the volume or the backup that there is.
-   * Resolves when it can be used. @throws ComputeFailure
+   * Resolves when it can be used. @throws ComputeFailure, `volumeGone` where the volume that it needs is not there; nothing
+   * is made then.
    */
   ensure(request: WorkstationRequest): Promise<void>;
   /** Makes sure that it does not run, and that its volume is kept or deleted. No error when there is none. */
@@ -97,4 +100,12 @@ export class ComputeFailure extends Error {
     this.retryable = options.retryable ?? false;
     this.inward = options.inward;
   }
+}
+
+/** A session whose start has failed can only be deleted. */
+export function volumeGone(): ComputeFailure {
+  return new ComputeFailure(
+    'INTERNAL_ERROR',
+    'The volume of this session is gone, so it was not started. Delete the session, and its backups with it, and create another.',
+  );
 }

@@ -10,6 +10,7 @@ import {
   type Compute,
   ComputeFailure,
   type ComputeFailureCode,
+  volumeGone,
   type Workstation,
   type WorkstationRequest,
 } from './compute.ts';
@@ -23,6 +24,18 @@ export interface SimulatedWorkstation {
   /** Null where there is none. */
   readonly volume: Volume | null;
   readonly backups: Readonly<Record<string, Volume>>;
+}
+
+/**
+ * The text of a record, for a copy of the installation. The fence stays behind: the copied database may be older than the
+ * record, and its changes would be refused; and nobody who was overtaken here knows of the copy. What is damaged stays so.
+ */
+export function recordForCopy(text: string): string {
+  try {
+    return JSON.stringify({ ...(JSON.parse(text) as SimulatedWorkstation), fence: 0 });
+  } catch {
+    return text;
+  }
 }
 
 /** What a volume holds: the image that it was made from, and what this many runs have made of it. */
@@ -170,9 +183,10 @@ function isUp(found: SimulatedWorkstation | undefined): boolean {
 /** A start from what there is: the backup that is named, else the volume, else the image. */
 function started(
   found: SimulatedWorkstation | undefined,
-  { imageId, fromBackupId }: WorkstationRequest,
+  { imageId, fromBackupId, needsVolume }: WorkstationRequest,
 ): Partial<SimulatedWorkstation> {
   const before = fromBackupId === undefined ? found?.volume : requireBackup(found, fromBackupId);
+  if (!before && needsVolume) throw volumeGone();
   const { imageId: madeFrom, runs } = before ?? { imageId, runs: 0 };
   return { power: 'starting', volume: { imageId: madeFrom, runs: runs + 1 } };
 }

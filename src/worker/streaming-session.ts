@@ -92,9 +92,9 @@ async function requireImage({ streamingImageId }: StreamingSession, store: Store
 }
 
 function requestOf(row: Row, session: StreamingSession, { signal, progress }: JobContext): WorkstationRequest {
-  const { ec2InstanceType, streamingImageId, startedFromBackupId, volumeConfiguration } = session;
+  const { ec2InstanceType, streamingImageId, startedFromBackupId, volumeConfiguration, volumeRetentionMode } = session;
   const { size, iops, throughput } = volumeConfiguration ?? {};
-  const doing = row.state === 'START_IN_PROGRESS' ? 'start' : 'creation';
+  const isStart = row.state === 'START_IN_PROGRESS';
   return {
     id: row.id,
     fence: row.version,
@@ -109,10 +109,11 @@ function requestOf(row: Row, session: StreamingSession, { signal, progress }: Jo
       },
     }),
     ...(startedFromBackupId !== undefined && { fromBackupId: startedFromBackupId }),
+    needsVolume: isStart && volumeRetentionMode === 'RETAIN' && startedFromBackupId === undefined,
     onProgress: (percent) =>
       progress({
         type: 'progressed',
-        statusMessage: `Streaming Session ${doing} is in progress: ${Math.floor(percent)} %`,
+        statusMessage: `Streaming Session ${isStart ? 'start' : 'creation'} is in progress: ${Math.floor(percent)} %`,
       }),
   };
 }

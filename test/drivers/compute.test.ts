@@ -145,6 +145,26 @@ for (const [name, makeBench] of Object.entries(ADAPTERS)) {
       assert.deepEqual(await stateOf(compute, 'one'), { ...RUNNING, backupIds: ['a'] });
     });
 
+    test('a start that needs its volume makes nothing where there is none, and tells the owner', async (t) => {
+      const compute = await makeBench(t).open();
+      const isGone = (error: unknown) =>
+        error instanceof ComputeFailure &&
+        error.code === 'INTERNAL_ERROR' &&
+        !error.retryable &&
+        /volume .* is gone.*Delete the session/.test(error.message);
+      await assert.rejects(compute.ensure(start('one', { needsVolume: true })), isGone);
+      assert.deepEqual(await compute.list(), []);
+      await compute.ensure(start('one'));
+      await compute.stop({ ...change('one'), volume: 'keep' });
+      for (const _ of [1, 2]) await compute.ensure(start('one', { needsVolume: true }));
+      assert.deepEqual(await stateOf(compute, 'one'), RUNNING);
+      await compute.stop({ ...change('one'), volume: 'keep' });
+      await compute.backUp({ ...change('one'), backupId: 'a' });
+      await compute.stop({ ...change('one'), volume: 'delete' });
+      await assert.rejects(compute.ensure(start('one', { needsVolume: true })), isGone);
+      assert.deepEqual(await stateOf(compute, 'one'), { ...EMPTY, backupIds: ['a'] });
+    });
+
     test('what is destroyed takes its backups along and leaves the others', async (t) => {
       const compute = await makeBench(t).open();
       for (const id of ['one', 'two']) await compute.ensure(start(id));

@@ -318,6 +318,41 @@ describe('failures that the API documents', () => {
   }
 });
 
+describe('a start of a session whose machine has no volume any more', () => {
+  type Row = readonly [
+    what: string,
+    retention: 'RETAIN' | 'DELETE',
+    fromBackup: boolean,
+    state: 'READY' | 'START_FAILED',
+    holdings: readonly [running: boolean, hasVolume: boolean, backups: number],
+  ];
+  const table: readonly Row[] = [
+    ['that was kept fails and makes none', 'RETAIN', false, 'START_FAILED', [false, false, 1]],
+    ['that was kept goes on with a backup', 'RETAIN', true, 'READY', [true, true, 1]],
+    ['that was to be deleted begins anew', 'DELETE', false, 'READY', [true, true, 1]],
+  ];
+  for (const [what, volumeRetentionMode, fromBackup, state, holdings] of table) {
+    test(what, async (t) => {
+      const scene = await createScene(t);
+      const id = await beginStop(scene, { volumeRetentionMode });
+      await scene.finish();
+      const { version } = (await scene.world.store.get(KIND.streamingSession, id))!;
+      const signal = new AbortController().signal;
+      await scene.world.compute.stop({ id, fence: version, signal, volume: 'delete' });
+      const stage = await stageOf(scene);
+      const [{ backupId } = {}] = await stage.backups();
+      await stage.start(id, fromBackup ? { backupId } : {});
+      await scene.finish();
+      const session = await sessionOf(scene, id);
+      assert.equal(session.state, state);
+      assert.deepEqual(await holdingsOf(scene, id), holdings);
+      if (state === 'READY') return;
+      assert.equal(session.statusCode, 'INTERNAL_ERROR');
+      assert.match(session.statusMessage!, /volume .* is gone.*Delete the session/);
+    });
+  }
+});
+
 describe('a start that stood still', () => {
   const leavesNothing = (
     begin: (scene: Scene) => Promise<string>,
