@@ -55,7 +55,7 @@ export async function readExport<K extends Names>(
       unknown.push({ file, reason: 'It is no JSON object.' });
       continue;
     }
-    const place = { studio: lastNamed(STUDIO_DIRECTORY, path), launchProfile: lastNamed(PROFILE_MEMBERS, file) };
+    const place = { studio: lastNamed(STUDIO_DIRECTORY, file), launchProfile: lastNamed(PROFILE_MEMBERS, file) };
     const here = documentsIn(output, kinds).map((each) => ({ file, ...place, ...each }));
     if (here.length === 0) unknown.push({ file, reason: 'It holds nothing that can be imported.' });
     if (output.nextToken)
@@ -110,7 +110,7 @@ function documentsIn<K extends Names>(output: Readonly<Record<string, unknown>>,
   });
 }
 
-/** What the innermost name on the path that is of this form says. */
+/** What the innermost name on the path within the export that is of this form says. */
 function lastNamed(form: RegExp, path: string): string | undefined {
   return path
     .split('/')

@@ -654,6 +654,18 @@ describe('the studio of what does not say it', () => {
     assert.equal((await world.store.get(KIND.studioComponent, 'component1'))!.studioId, other.studioId);
   });
 
+  it('is not said by a directory above the export', async (t) => {
+    const world = createWorld();
+    const above = written(t, {
+      'stid-def/export/s.json': { studios: [studio, other] },
+      'stid-def/export/c.json': { studioComponents: [component] },
+    });
+    const outcomes = await importExport(join(above, 'stid-def/export'), world.services, true);
+    const { result, note } = outcomes.find(({ id }) => id === component.studioComponentId)!;
+    assert.equal(result, 'refused');
+    assert.match(note, /It does not say which studio it belongs to/);
+  });
+
   it('must be here, or come along', async (t) => {
     const outcomes = await imported(t, createWorld(), {
       'stid-abc/c.json': { studioComponents: [component] },
