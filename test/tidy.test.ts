@@ -50,6 +50,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly RegExp[]>> = {
     /^src\/store\//,
     /^src\/images\/(directory|hash)\.ts$/,
     /^src\/keys\/local\.ts$/,
+    /^src\/compute\/(records|simulated)\.ts$/,
   ],
   compute: [/^src\/(clock|files)\.ts$/],
   import: [

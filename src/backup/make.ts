@@ -1,13 +1,18 @@
 /**
- * Makes a backup while a server runs: the database as of one moment, and every key and disk that it names.
+ * Makes a backup while a server runs: the database as of one moment, every key and disk that it names, and the records of
+ * its workstations.
  *
  * Disks and their keys never change under one name, but may be deleted at any moment. So they are copied first; then the
  * database is; then what it names beyond that. Something that was deleted in between makes another copy of the database
- * necessary, which no longer names it. The manifest comes last of all: whatever dies before leaves no backup.
+ * necessary, which no longer names it. Records change at any moment, and are taken right after the database. The manifest
+ * comes last of all: whatever dies before leaves no backup.
  */
-import { mkdir, open, readdir, readFile, rm, unlink } from 'node:fs/promises';
-import { dirname, join, relative, resolve } from 'node:path';
+import { createHash } from 'node:crypto';
+import { type FileHandle, mkdir, open, readdir, readFile, realpath, rm, unlink } from 'node:fs/promises';
+import { basename, dirname, join, relative, resolve } from 'node:path';
 import { type Clock, wireTime } from '../clock.ts';
+import { recordFiles } from '../compute/records.ts';
+import { recordForCopy } from '../compute/simulated.ts';
 import { KIND, PRESENT } from '../domain/kinds.ts';
 import { hasCopy } from '../domain/streaming-image.ts';
 import { copyHashed, createFile, DIRECTORY_MODE, isSystemError, syncDirectory, withFile } from '../files.ts';
@@ -28,7 +33,12 @@ import {
 } from './manifest.ts';
 
 export interface BackupSource {
-  readonly directory: { readonly path: string; readonly database: string; readonly keys: string };
+  readonly directory: {
+    readonly path: string;
+    readonly database: string;
+    readonly keys: string;
+    readonly compute: string;
+  };
   /** The database in use. */
   readonly store: Store;
   readonly clock: Clock;
@@ -69,10 +79,28 @@ export async function makeBackup(target: string, source: BackupSource, watch: Wa
 
 /** @throws BackupFailed unless the target is a new directory outside of the data directory. */
 async function prepare(target: string, dataDirectory: string): Promise<void> {
-  const inside = relative(dataDirectory, target);
-  if (!inside.startsWith('..')) throw new BackupFailed(`${target} is in the data directory: name one outside of it.`);
+  const place = await placeOf(target);
+  for (const part of ['', 'keys', 'images', 'compute']) {
+    if (!isWithin(await placeOf(join(dataDirectory, part)), place)) continue;
+    throw new BackupFailed(`${target} is in the data directory: name one outside of it.`);
+  }
   await requireEmpty(target);
   await mkdir(target, { recursive: true, mode: DIRECTORY_MODE });
+}
+
+/** Where the path really leads, through links; what is not there yet is taken as it is named. */
+async function placeOf(path: string): Promise<string> {
+  try {
+    return await realpath(path);
+  } catch (error) {
+    if (!isSystemError(error, 'ENOENT', 'ENOTDIR')) throw error;
+    return join(await placeOf(dirname(path)), basename(path));
+  }
+}
+
+function isWithin(directory: string, path: string): boolean {
+  const [first] = relative(directory, path).split('/');
+  return first !== '..';
 }
 
 /** @throws BackupFailed */
@@ -118,17 +146,22 @@ class Backup {
   /** The paths that are the backup. */
   async #takeUntilWhole(): Promise<Set<string>> {
     for (let round = 0; round < ROUNDS_MAX; round += 1) {
+      const known = await this.#recordPaths();
       const pieces = await this.#takeDatabase();
-      const kept = await this.#takeRest(pieces);
-      if (!(await this.#lacksDeleted(pieces))) return kept.add(DATABASE);
+      const records = await this.#takeRecords();
+      const kept = await this.#takeRest(pieces, records);
+      const lacksRecords = known.some((path) => !records.has(path));
+      if (!(await this.#lacksDeleted(pieces)) && !lacksRecords) return kept.add(DATABASE);
     }
-    throw new BackupFailed('Images are deleted faster than they can be copied. Try again when less is going on.');
+    throw new BackupFailed(
+      'Images or sessions are deleted faster than they can be copied. Try again when less is going on.',
+    );
   }
 
   /** Of a database elsewhere, which is backed up before this by tools of its own. */
   async #takeAsNow(): Promise<Set<string>> {
     const pieces = await piecesOf(this.#source.store);
-    const kept = await this.#takeRest(pieces);
+    const kept = await this.#takeRest(pieces, await this.#takeRecords());
     await this.#lacksDeleted(pieces);
     return kept;
   }
@@ -148,11 +181,51 @@ class Backup {
     return pieces;
   }
 
-  /** What the database names, all keys, and the first access key where its file is still there. */
-  async #takeRest(pieces: readonly Piece[]): Promise<Set<string>> {
+  async #recordPaths(): Promise<string[]> {
+    return (await recordFiles(this.#source.directory.compute)).map((name) => `compute/${name}`);
+  }
+
+  /** Copies every record anew, and says which were there. */
+  async #takeRecords(): Promise<Set<string>> {
+    for (const path of [...this.#taken.keys()]) if (path.startsWith('compute/')) await this.#drop(path);
+    const records = new Set<string>();
+    for (const path of await this.#recordPaths()) if (await this.#takeRecord(path)) records.add(path);
+    return records;
+  }
+
+  /** False when it is no longer there. */
+  async #takeRecord(path: string): Promise<boolean> {
+    this.#watch.signal.throwIfAborted();
+    try {
+      const source = openOwn(join(this.#source.directory.path, path));
+      const text = await withFile(source, (handle) => handle.readFile('utf8'));
+      const content = Buffer.from(recordForCopy(text));
+      await this.#create(path, (handle) => handle.writeFile(content));
+      const sha256 = createHash('sha256').update(content).digest('hex');
+      this.#taken.set(path, { path, bytes: content.length, sha256 });
+      return true;
+    } catch (error) {
+      if (isSystemError(error, 'ENOENT')) return false;
+      throw error;
+    }
+  }
+
+  /** Makes the file in the backup. What `fill` returns is on the disk then. */
+  async #create<T>(path: string, fill: (handle: FileHandle) => Promise<T>): Promise<T> {
+    const target = join(this.#target, path);
+    await mkdir(dirname(target), { recursive: true, mode: DIRECTORY_MODE });
+    return withFile(createFile(target), async (handle) => {
+      const filled = await fill(handle);
+      await handle.sync();
+      return filled;
+    });
+  }
+
+  /** What the database names, the records, all keys, and the first access key where its file is still there. */
+  async #takeRest(pieces: readonly Piece[], records: ReadonlySet<string>): Promise<Set<string>> {
     await this.#takePieces(pieces);
     const others = ['credentials', ...(await keyFiles(this.#source.directory.keys)).map((path) => `keys/${path}`)];
-    const kept = new Set(pieces.flatMap(({ files }) => files));
+    const kept = new Set([...pieces.flatMap(({ files }) => files), ...records]);
     for (const path of others) if (await this.#take(path)) kept.add(path);
     return kept;
   }
@@ -187,14 +260,9 @@ class Backup {
     if (this.#taken.has(path)) return true;
     const { signal } = this.#watch;
     const target = join(this.#target, path);
-    await mkdir(dirname(target), { recursive: true, mode: DIRECTORY_MODE });
     try {
       const copied = await withFile(openOwn(join(this.#source.directory.path, path)), (from) =>
-        withFile(createFile(target), async (to) => {
-          const done = await copyHashed(from, to, { signal, ...(onBytes && { onBytes }) });
-          await to.sync();
-          return done;
-        }),
+        this.#create(path, (to) => copyHashed(from, to, { signal, ...(onBytes && { onBytes }) })),
       );
       this.#taken.set(path, { path, ...copied });
     } catch (error) {

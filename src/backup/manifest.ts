@@ -11,6 +11,7 @@ import { hashWhole } from '../images/hash.ts';
 
 export const MANIFEST = 'backup.json';
 export const DATABASE = 'backlot.db';
+const ROOT_KEY = 'keys/root.key';
 
 const FORMAT = 1;
 /** Half a million files. */
@@ -18,7 +19,7 @@ const MANIFEST_BYTES_MAX = 128 * 1024 * 1024;
 const ID = '[A-Za-z0-9_-]{1,64}';
 const PATHS = new RegExp(
   `^(backlot\\.db|credentials|keys/root\\.key|keys/(customer|data)/${ID}\\.json|images/machine/${ID}/disk|` +
-    `images/streaming/${ID}/(disk\\.qcow2|manifest\\.json))$`,
+    `images/streaming/${ID}/(disk\\.qcow2|manifest\\.json)|compute/${ID}\\.json)$`,
 );
 
 export interface BackupFile {
@@ -46,7 +47,9 @@ export interface Watch {
   readonly onProgress: (percent: number) => void;
 }
 
+/** @throws BackupFailed for one that could not be restored. */
 export async function writeManifest(directory: string, manifest: Manifest): Promise<void> {
+  requireWhole(directory, manifest);
   const text = JSON.stringify({ format: FORMAT, ...manifest }, null, 1);
   await writeDurably(join(directory, MANIFEST), Buffer.from(`${text}\n`));
 }
@@ -66,17 +69,31 @@ export async function readManifest(directory: string): Promise<Manifest> {
   }
   const manifest = parseManifest(text);
   if (!manifest) throw new BackupFailed(`${path} is damaged, or of another version of Backlot.`);
+  requireWhole(directory, manifest);
   return manifest;
+}
+
+/** Nothing opens without the root key, and nothing is there without the database. @throws BackupFailed */
+function requireWhole(directory: string, { database, files }: Manifest): void {
+  const paths = new Set(files.map(({ path }) => path));
+  const needed = database === 'sqlite' ? [ROOT_KEY, DATABASE] : [ROOT_KEY];
+  const missing = needed.find((path) => !paths.has(path));
+  if (missing === undefined) return;
+  throw new BackupFailed(`The backup ${directory} is not whole: ${missing} is not in it. Use another backup.`);
 }
 
 function parseManifest(text: string): Manifest | undefined {
   try {
     const { format, createdAt, database, files } = JSON.parse(text);
     const valid = format === FORMAT && typeof createdAt === 'string' && /^(sqlite|postgresql)$/.test(database);
-    return valid && Array.isArray(files) && files.every(isBackupFile) ? { createdAt, database, files } : undefined;
+    return valid && Array.isArray(files) && areBackupFiles(files) ? { createdAt, database, files } : undefined;
   } catch {
     return undefined;
   }
+}
+
+function areBackupFiles(files: readonly (Partial<BackupFile> | null)[]): boolean {
+  return files.every(isBackupFile) && new Set(files.map((file) => file!.path)).size === files.length;
 }
 
 function isBackupFile(file: Partial<BackupFile> | null): boolean {

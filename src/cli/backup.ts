@@ -26,7 +26,7 @@ export const backupCommands: readonly Command[] = [
   },
   {
     name: 'backup',
-    summary: 'Copies database, keys, images and credentials into a new directory, while the server runs.',
+    summary: 'Copies database, keys, images, workstations and credentials into a new directory, while the server runs.',
     positionals: ['DIR'],
     options: {},
     note: 'It holds secrets: keep it as safe as the data directory. Exits with 1 when a disk in it is damaged.',

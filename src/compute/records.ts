@@ -22,8 +22,19 @@ export interface Records<T> {
 }
 
 const SUFFIX = '.json';
+const FILE_NAME = /^[A-Za-z0-9_-]{1,64}\.json$/;
 /** A file that is still being written is never as old as this. */
 const LEFTOVER_AGE_MS = 15 * 60_000;
+
+/** The names of all records' files; none where there is no such directory. */
+export async function recordFiles(directory: string): Promise<string[]> {
+  try {
+    return (await readdir(directory)).filter((name) => FILE_NAME.test(name));
+  } catch (error) {
+    if (isSystemError(error, 'ENOENT')) return [];
+    throw error;
+  }
+}
 
 export async function openRecords<T>(directory: string, clock: Clock): Promise<Records<T>> {
   makePrivateDirectory(directory);
@@ -45,9 +56,6 @@ export async function openRecords<T>(directory: string, clock: Clock): Promise<R
       });
       await syncDirectory(directory);
     },
-    ids: async () => {
-      const names = (await readdir(directory)).filter((name) => name.endsWith(SUFFIX) && !name.startsWith('.'));
-      return names.map((name) => name.slice(0, -SUFFIX.length));
-    },
+    ids: async () => (await recordFiles(directory)).map((name) => name.slice(0, -SUFFIX.length)),
   };
 }

@@ -1,14 +1,28 @@
 /**
  * What is deleted while a backup is made, at each moment at which it can be: the backup ends whole, names nothing that it
- * does not hold, and holds nothing that the database no longer names.
+ * does not hold, and holds nothing that the database no longer names. And where a backup may be made: never inside of what
+ * it is a backup of.
  */
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  statSync,
+  symlinkSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { describe, it, type TestContext } from 'node:test';
 import { type BackupSource, makeBackup } from '../../src/backup/make.ts';
 import { verifyBackup } from '../../src/backup/manifest.ts';
+import { restoreBackup } from '../../src/backup/restore.ts';
 import { systemClock } from '../../src/clock.ts';
+import { openRecords } from '../../src/compute/records.ts';
+import { createSimulatedCompute, type SimulatedWorkstation } from '../../src/compute/simulated.ts';
 import { KIND, newRow } from '../../src/domain/kinds.ts';
 import { openImageDirectory } from '../../src/images/directory.ts';
 import { openLocalKeys } from '../../src/keys/local.ts';
@@ -22,7 +36,12 @@ const quiet = { signal: new AbortController().signal, onProgress: () => undefine
 async function furnished(t: TestContext) {
   const path = temporaryDirectory(t);
   const target = join(temporaryDirectory(t), 'backup');
-  const directory = { path, database: join(path, 'backlot.db'), keys: join(path, 'keys') };
+  const directory = {
+    path,
+    database: join(path, 'backlot.db'),
+    keys: join(path, 'keys'),
+    compute: join(path, 'compute'),
+  };
   const options = { region: 'us-west-2', accountId: '000000000000', clock: systemClock };
   const keys = await openLocalKeys({ directory: directory.keys, ...options });
   const images = openImageDirectory({ directory: join(path, 'images'), diskReserveBytes: 0, clock: systemClock });
@@ -129,7 +148,7 @@ describe('an image that is deleted while a backup is made', () => {
     const { target, source } = await furnished(t);
     await deleteFilesOnly(source().directory.path, 'deleted');
     const get: Store['get'] = async () => undefined;
-    await assert.rejects(makeBackup(target, source({ get }), quiet), /Images are deleted faster than/);
+    await assert.rejects(makeBackup(target, source({ get }), quiet), /Images or sessions are deleted faster than/);
     assert.equal(existsSync(target), false);
   });
 
@@ -150,6 +169,144 @@ describe('a backup beside a database elsewhere', () => {
     assert.ok(!paths.includes('backlot.db'));
     assert.equal((await verifyBackup(target, quiet)).database, 'postgresql');
   });
+});
+
+const NEVER = new AbortController().signal;
+
+async function openCompute(directory: string) {
+  const records = await openRecords<SimulatedWorkstation>(directory, systemClock);
+  return createSimulatedCompute({ records, clock: systemClock, boot: async () => undefined });
+}
+
+const request = (id: string, fence: number) => ({
+  id,
+  fence,
+  imageId: 'kept',
+  instanceType: 'g5.xlarge',
+  signal: NEVER,
+  onProgress: () => undefined,
+});
+
+/** A running workstation, and a stopped one with a volume and a backup, changed a hundred times since. */
+async function putWorkstations(directory: string) {
+  const compute = await openCompute(directory);
+  await compute.ensure(request('running', 100));
+  await compute.ensure(request('stopped', 100));
+  await compute.stop({ id: 'stopped', fence: 101, signal: NEVER, volume: 'keep' });
+  await compute.backUp({ id: 'stopped', fence: 102, signal: NEVER, backupId: 'b' });
+  return compute;
+}
+
+describe('the workstations of an installation', () => {
+  for (const isEmbedded of [true, false]) {
+    it(`come back with volumes and backups, database ${isEmbedded ? 'included' : 'elsewhere'}`, async (t) => {
+      const { target, source, directory } = await furnished(t);
+      const compute = await putWorkstations(directory.compute);
+      const { files } = await makeBackup(target, source({}, isEmbedded), quiet);
+      const paths = files.map(({ path }) => path).filter((path) => path.startsWith('compute/'));
+      assert.deepEqual(paths, ['compute/running.json', 'compute/stopped.json']);
+      const dataDirectory = join(temporaryDirectory(t), 'data');
+      await restoreBackup(target, dataDirectory, quiet);
+      for (const place of [target, dataDirectory]) {
+        assert.equal(statSync(join(place, 'compute')).mode & 0o777, 0o700);
+        for (const path of paths) assert.equal(statSync(join(place, path)).mode & 0o777, 0o600);
+      }
+      const restored = await openCompute(join(dataDirectory, 'compute'));
+      const byId = (list: readonly { id: string }[]) => list.toSorted((a, b) => (a.id < b.id ? -1 : 1));
+      assert.deepEqual(byId(await restored.list()), byId(await compute.list()));
+    });
+  }
+
+  it('are changed again by a database that is older than their records', async (t) => {
+    const { target, source, directory } = await furnished(t);
+    await putWorkstations(directory.compute);
+    await makeBackup(target, source(), quiet);
+    const restored = await openCompute(join(target, 'compute'));
+    await restored.ensure({ ...request('stopped', 7), needsVolume: true });
+    await assert.rejects(restored.stop({ id: 'stopped', fence: 6, signal: NEVER, volume: 'delete' }), /since/);
+  });
+
+  it('are none where there is no directory of them, and foreign files are left out', async (t) => {
+    const { target, source, directory } = await furnished(t);
+    const recordsIn = async (backup: string) =>
+      (await makeBackup(backup, source(), quiet)).files.filter(({ path }) => path.startsWith('compute/'));
+    assert.deepEqual(await recordsIn(target), []);
+    mkdirSync(directory.compute);
+    for (const name of ['.a.json.0123456789abcdef.tmp', 'notes.txt', 'a b.json'])
+      writeFileSync(join(directory.compute, name), '{}');
+    assert.deepEqual(await recordsIn(`${target}2`), []);
+  });
+
+  it('are as they were after the copy of the database', async (t) => {
+    const { target, source, store, directory } = await furnished(t);
+    const compute = await putWorkstations(directory.compute);
+    let looks = 0;
+    const list: Store['list'] = async (query) => {
+      looks += 1;
+      if (looks === 1) await compute.stop({ id: 'running', fence: 103, signal: NEVER, volume: 'delete' });
+      return store.list(query);
+    };
+    await makeBackup(target, source({ list }), quiet);
+    const [running] = (await (await openCompute(join(target, 'compute'))).list()).filter(({ id }) => id === 'running');
+    assert.deepEqual([running!.running, running!.hasVolume], [false, false]);
+  });
+
+  it('that are destroyed while the database is copied make another copy necessary', async (t) => {
+    const { target, source, directory, deleteImage } = await furnished(t);
+    await putWorkstations(directory.compute);
+    // The first thing that is read after the names of the records were is the path of the database.
+    let copies = 0;
+    const at = {
+      ...directory,
+      get database() {
+        copies += 1;
+        if (copies === 1) unlinkSync(join(directory.compute, 'running.json'));
+        return directory.database;
+      },
+    };
+    await deleteImage('deleted');
+    await makeBackup(target, { ...source(), directory: at }, quiet);
+    assert.equal(copies, 2);
+    assert.deepEqual(readdirSync(join(target, 'compute')), ['stopped.json']);
+    await verifyBackup(target, quiet);
+  });
+});
+
+describe('where a backup may be made', () => {
+  type Place = readonly [target: (path: string, beside: string) => string, refused: boolean];
+  const places: Readonly<Record<string, Place>> = {
+    'the data directory': [(path) => path, true],
+    'below it': [(path) => join(path, 'a/b'), true],
+    'below it, by a name that begins with two dots': [(path) => join(path, '..x'), true],
+    'below it, by a link to it': [(path, beside) => join(linked(beside, path), 'backup'), true],
+    'below it, by a link into it': [(path, beside) => join(linked(beside, join(path, 'images')), 'a/b'), true],
+    'in a part of it that is a link': [
+      (path, beside) => {
+        renameSync(join(path, 'images'), join(beside, 'images'));
+        symlinkSync(join(beside, 'images'), join(path, 'images'));
+        return join(beside, 'images/backup');
+      },
+      true,
+    ],
+    'beside it': [(_path, beside) => join(beside, 'backup'), false],
+    'beside it, by a name that begins as its own': [(path) => `${path}-backup`, false],
+    'beside it, by a link': [(_path, beside) => join(linked(beside, beside), 'new/backup'), false],
+  };
+  const linked = (beside: string, to: string) => {
+    symlinkSync(to, join(beside, 'link'));
+    return join(beside, 'link');
+  };
+  for (const [what, [target, isRefused]] of Object.entries(places)) {
+    it(`${what}: ${isRefused ? 'no' : 'yes'}`, async (t) => {
+      const { source, directory } = await furnished(t);
+      const path = target(directory.path, temporaryDirectory(t));
+      const before = readdirSync(directory.path, { recursive: true }).length;
+      const making = makeBackup(path, source(), quiet);
+      if (isRefused) await assert.rejects(making, /is in the data directory: name one outside of it/);
+      else await verifyBackup((await making) && path, quiet);
+      assert.equal(readdirSync(directory.path, { recursive: true }).length, before);
+    });
+  }
 });
 
 /** The disk alone, behind the back of everybody. */
