@@ -120,7 +120,7 @@ describe('the server over TLS', { concurrency: true }, () => {
     const condition = { Bool: { 'aws:SecureTransport': 'true' } };
     const statement = { Effect: 'Allow', Action: 'nimble:*', Resource: '*', Condition: condition };
     writeFileSync(policy, JSON.stringify({ Version: '2012-10-17', Statement: [statement] }));
-    const words = ['access-key', 'create', '--policy', policy];
+    const words = ['access-key', 'create', '--service', 'farm', '--policy', policy];
     const credentials = await installation.json<{ accessKeyId: string; secretAccessKey: string }>(words);
     const ask = (client: ReturnType<typeof sdkClient>) => client.send(new ListStudiosCommand({}));
     assert.deepEqual((await ask(secureSdkClient(t, secure, { credentials }))).studios, []);
