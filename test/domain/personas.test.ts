@@ -301,7 +301,10 @@ test('a membership of a launch profile that is deleted opens nothing any more, t
   const scene = await createScene();
   const { world, mine } = scene;
   const operation = contract.find(({ name }) => name === 'ListStudioMembers')!;
-  for (const persona of ['a member of the launch profile', 'somebody in a group that is a member of the launch profile']) {
+  for (const persona of [
+    'a member of the launch profile',
+    'somebody in a group that is a member of the launch profile',
+  ]) {
     const id = await PERSONAS[persona]!.make(scene);
     assert.equal(await may(world, keyOf(id), operation, { studioId: mine.studioId }), true, persona);
     await putState(world, KIND.launchProfile, mine.profileId, 'DELETED');
