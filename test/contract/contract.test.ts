@@ -89,6 +89,12 @@ function readBack({ method, target, rawHeaders, body }: Captured): { name: strin
   };
 }
 
+test('there is every operation that the client has a command for, and no other', () => {
+  const commands = Object.keys(nimble).flatMap((name) => (name.endsWith('Command') ? [name.slice(0, -7)] : []));
+  assert.equal(commands.length, 49);
+  assert.deepEqual(operations.map(({ name }) => name).sort(), commands.sort());
+});
+
 describe('what the client sends is read back exactly', () => {
   for (const operation of operations) {
     test(`${operation.name} with every member`, async () => {

@@ -20,7 +20,7 @@ const installation = new Installation({ after }, { BACKLOT_LEASE_SECONDS: '3' })
 let ec2ImageId = '';
 
 before(async () => {
-  const disk = await makeDisk(installation.directory, 'disk.raw', { mebibytes: 48, noiseMebibytes: 40 });
+  const disk = await makeDisk(installation.directory, 'disk.raw', { mebibytes: 96, noiseMebibytes: 80 });
   const words = ['machine-image', 'import', disk, '--platform', 'LINUX'];
   ({ ec2ImageId } = await installation.json<{ ec2ImageId: string }>(words));
 });
