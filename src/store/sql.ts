@@ -75,6 +75,9 @@ export const SQL = {
     WHERE kind = $1 AND state = $2 AND due_at <= $3 AND id IN (SELECT id FROM due)
     RETURNING ${COLUMNS}`,
 
+  /** Of SQLite alone, where a lease waits for the one writer there can be. */
+  anyDue: 'SELECT 1 AS due FROM resource WHERE kind = $1 AND state = $2 AND due_at <= $3 LIMIT 1',
+
   token: 'SELECT token_key, digest, kind, id, expires_at FROM idempotency WHERE token_key = $1',
 
   putToken: `INSERT INTO idempotency (token_key, digest, kind, id, expires_at) VALUES ($1, $2, $3, $4, $5)

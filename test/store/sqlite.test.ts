@@ -135,7 +135,7 @@ test('deleted content is overwritten, not only unlinked', (t) => {
 
 test('a full disk refuses writes and changes nothing; reads go on, and so do writes once there is room', async (t) => {
   const { store, handle } = openWithHandle(placeIn(t));
-  await store.write([insert(rowOf('before')), insert(rowOf('victim'))]);
+  await store.write([insert(rowOf('before', { dueAt: NOW })), insert(rowOf('victim'))]);
   const pages = handle.prepare('PRAGMA page_count').get()!.page_count as number;
   handle.exec(`PRAGMA max_page_count = ${pages + 2}`);
   const large = 'x'.repeat(1_000_000);
@@ -162,6 +162,16 @@ test('a full disk refuses writes and changes nothing; reads go on, and so do wri
   handle.exec('PRAGMA max_page_count = 1073741823');
   await store.write([insert(rowOf('large', { doc: large }))]);
   assert.equal((await store.get('thing', 'large'))!.doc.length, large.length);
+});
+
+test('to look for what is due takes no write, and waits for nobody who writes', async (t) => {
+  const { store, handle } = openWithHandle(placeIn(t));
+  await store.write([insert(rowOf('later', { dueAt: NOW + 1 }))]);
+  const look = (now: number) => store.lease({ kind: 'thing', state: 'RESTING', now, until: NOW + 5, limit: 1 });
+  handle.exec('BEGIN IMMEDIATE');
+  assert.deepEqual(await look(NOW), []);
+  handle.exec('ROLLBACK');
+  assert.equal((await look(NOW + 1)).length, 1);
 });
 
 test('what the database says of a failure is for the log, not for the caller', async (t) => {
