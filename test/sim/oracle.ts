@@ -48,6 +48,8 @@ function subjectOf({ name, input }: AskedCall): Subject | undefined {
 
 const tagsOf = ({ doc }: Row) => (JSON.parse(doc) as { tags?: Record<string, string> }).tags ?? {};
 
+const FOR_MEMBERS = ['CreateStreamingSession', 'StartStreamingSession', 'CreateStreamingSessionStream'];
+
 export class Oracle {
   readonly #facts: Facts;
   readonly #rules: readonly Rule[];
@@ -80,16 +82,17 @@ export class Oracle {
     this.#assertMembers(call, what, refusal);
   }
 
-  /** Sessions run for members of their profile only, where a user begins them. */
+  /** Sessions run for members of their profile only, where a user begins them, and are seen by nobody else. */
   #assertMembers(call: AskedCall, what: string, refusal: ServiceError | undefined): void {
     const { caller, name, input } = call;
-    if (caller.role !== 'user' || !['CreateStreamingSession', 'StartStreamingSession'].includes(name)) return;
+    if (caller.role !== 'user' || !FOR_MEMBERS.includes(name)) return;
     const isRefused = refusal?.code === 'NOT_A_MEMBER';
     if (refusal && !isRefused) return;
     const session = this.#facts.since(call.from, 'streaming-session', String(input.sessionId)).find(Boolean);
     const profileId = session?.parentId ?? String(input.launchProfileId);
     const owner = session?.ownerId ?? (input.ownedBy as string | undefined) ?? caller.principalId;
-    const mayUse = both(...[caller.principalId, owner].map((id) => this.#mayUseProfile(call, profileId, id)));
+    const members = name === 'CreateStreamingSessionStream' ? [caller.principalId] : [caller.principalId, owner];
+    const mayUse = both(...members.map((id) => this.#mayUseProfile(call, profileId, id)));
     assert.ok(isRefused ? not(mayUse).can : mayUse.can, `${what}: ${isRefused ? 'is a member' : 'is no member'}`);
   }
 
@@ -172,10 +175,12 @@ export class Oracle {
     return this.#facts.anyHeld(from, 'studio-member', ({ ownerId }) => certain(ownerId === principalId));
   }
 
+  /** Memberships stay for as long as their profile is a tombstone, and open nothing any more. */
   #usesSomething(call: AskedCall, principalId: string, studioId?: string): Held {
     return this.#facts.anyHeld(call.from, 'launch-profile-member', (row) => {
-      const isThere = studioId === undefined || row.studioId === studioId;
-      return isThere ? this.#isOrIsIn(call, principalId, row.ownerId!) : NO;
+      if (studioId !== undefined && row.studioId !== studioId) return NO;
+      const isLive = this.#facts.held(call.from, 'launch-profile', row.parentId!, ({ state }) => state !== 'DELETED');
+      return both(isLive, this.#isOrIsIn(call, principalId, row.ownerId!));
     });
   }
 
