@@ -79,8 +79,16 @@ function lineOf(
     studioId: clipped(studioId ?? (subject?.kind === KIND.studio ? subject.id : '')),
     resourceId: clipped(subject?.id ?? resourceOf(operation, input ?? {}, settings)),
     outcome,
-    doc: JSON.stringify(details),
+    doc: textOf(details),
   };
+}
+
+/** Of members that come to too much, only the names are kept. */
+function textOf(details: AuditDetails): string {
+  const text = JSON.stringify(details);
+  if (text.length <= DETAILS_LENGTH_MAX || !details.members) return text;
+  const members = Object.fromEntries(Object.keys(details.members).map((name) => [name, LEFT_OUT]));
+  return JSON.stringify({ ...details, members });
 }
 
 function sourceOf({ remoteAddress }: Origin): Pick<AuditDetails, 'sourceAddress'> {
@@ -114,16 +122,14 @@ const HIDDEN = '[hidden]';
 const LEFT_OUT = '[left out]';
 const TEXT_LENGTH_MAX = 256;
 const ENTRIES_MAX = 20;
-/** Characters of all members together; longer than this, only their names are kept. */
-const MEMBERS_LENGTH_MAX = 4_096;
+/** Characters of `doc`. */
+const DETAILS_LENGTH_MAX = 4_096;
 
 type Shown = Record<string, unknown>;
 
-/** What the body and the query set, without what is sensitive, cut to a bounded length. */
-export function shownMembers({ body, query }: Pick<Operation, 'body' | 'query'>, input: Shown): Shown {
-  const shown = { ...shownOf(query, input), ...shownOf(body, input) };
-  if (JSON.stringify(shown).length <= MEMBERS_LENGTH_MAX) return shown;
-  return Object.fromEntries(Object.keys(shown).map((name) => [name, LEFT_OUT]));
+/** What the body and the query set, without what is sensitive, each value cut to a bounded length. */
+function shownMembers({ body, query }: Pick<Operation, 'body' | 'query'>, input: Shown): Shown {
+  return { ...shownOf(query, input), ...shownOf(body, input) };
 }
 
 function shownOf(members: Members, input: Shown): Shown {

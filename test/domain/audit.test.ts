@@ -13,7 +13,6 @@ import {
   commandLine,
   createAuditTrail,
   doneLine,
-  shownMembers,
 } from '../../src/domain/audit.ts';
 import type { Origin, Principal } from '../../src/domain/context.ts';
 import { handlers } from '../../src/domain/index.ts';
@@ -267,10 +266,14 @@ describe('what is sensitive', () => {
     const wide = Object.fromEntries(
       Array.from({ length: 50 }, (_, index) => [`${index}${'k'.repeat(120)}`, 'v'.repeat(256)]),
     );
-    assert.deepEqual(shownMembers(operation, { tags: wide }), { tags: '[left out]' });
-    const { tags } = shownMembers(operation, { tags: { long: 'v'.repeat(300) } }) as { tags: Record<string, string> };
-    assert.equal(tags.long!.length, 256);
     const { services } = createWorld();
+    const shownMembers = (members: object) => {
+      const call = { operation, input: { resourceArn: 'arn', ...members }, principal: ADMINISTRATOR, origin: ORIGIN };
+      return (JSON.parse(doneLine(call, 'ok', undefined, services).doc) as AuditDetails).members;
+    };
+    assert.deepEqual(shownMembers({ tags: wide }), { tags: '[left out]' });
+    const { tags } = shownMembers({ tags: { long: 'v'.repeat(300) } }) as { tags: Record<string, string> };
+    assert.equal(tags.long!.length, 256);
     const input = { resourceArn: 'x'.repeat(10_000), tags: {} };
     const line = doneLine({ operation, input, principal: ADMINISTRATOR, origin: ORIGIN }, 'ok', undefined, services);
     assert.equal(line.resourceId.length, 256);

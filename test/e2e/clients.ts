@@ -49,9 +49,14 @@ function clientEnvironment({ credentials }: Pick<Home, 'credentials'>): Record<s
 }
 
 /** Runs `aws nimble ...`. */
-export function awsCli(home: Home, { url }: Pick<RunningServer, 'url'>, words: readonly string[]): Promise<Finished> {
+export function awsCli(
+  home: Home,
+  { url }: Pick<RunningServer, 'url'>,
+  words: readonly string[],
+  environment: Readonly<Record<string, string>> = {},
+): Promise<Finished> {
   return home.run([AWS_CLI, 'nimble', ...words, '--endpoint-url', url], {
-    environment: clientEnvironment(home),
+    environment: { ...clientEnvironment(home), ...environment },
   });
 }
 
