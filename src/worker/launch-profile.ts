@@ -13,6 +13,7 @@ import type { Lifecycle, LifecycleEvent } from '../domain/lifecycle.ts';
 import type { Keys } from '../keys/keys.ts';
 import type { Row, Store } from '../store/store.ts';
 import { deleteRows } from './delete-rows.ts';
+import { FAILED, jobsOf, type Status } from './settling.ts';
 import { missingKey } from './studio.ts';
 import type { Job } from './worker.ts';
 
@@ -21,15 +22,6 @@ interface Ports {
   readonly keys: Keys;
 }
 
-/** What a failure shows. */
-type Status = Required<Pick<LifecycleEvent, 'statusCode' | 'statusMessage'>>;
-
-const CONCURRENCY = 16;
-
-const FAILED: Status = {
-  statusCode: 'INTERNAL_ERROR',
-  statusMessage: 'The server failed. Its log says why. Try again.',
-};
 const HAS_SESSIONS: Status = {
   statusCode: 'LAUNCH_PROFILE_WITH_STREAM_SESSIONS_NOT_DELETED',
   statusMessage: 'The launch profile still has streaming sessions. Delete them first.',
@@ -40,30 +32,27 @@ const IMAGE_FAULTS = {
 } as const;
 
 export function launchProfileJobs(ports: Ports): Job[] {
-  const job = (state: string, run: Job['run']): Job => ({
-    lifecycle: launchProfileLifecycle as Lifecycle,
-    state,
-    concurrency: CONCURRENCY,
-    run,
-    retryable: () => true,
-  });
+  const job = jobsOf(launchProfileLifecycle as Lifecycle);
   const purge: Job['run'] = async ({ id }) => {
     await deleteRows({ kind: KIND.launchProfileMember, parentId: id }, ports.store);
     return { purge: true };
   };
   return [
-    {
-      ...job('CREATE_IN_PROGRESS', async (row) => ({ event: await settleCreate(row, ports) })),
-      giveUp: () => ({ type: 'createFailed', ...FAILED }),
-    },
-    {
-      ...job('UPDATE_IN_PROGRESS', async (row) => ({ event: await settleUpdate(row, ports) })),
-      giveUp: (_error, row) => updateFailed(row, FAILED),
-    },
-    {
-      ...job('DELETE_IN_PROGRESS', async (row) => ({ event: await settleDelete(row, ports) })),
-      giveUp: () => ({ type: 'deleteFailed', ...FAILED }),
-    },
+    job(
+      'CREATE_IN_PROGRESS',
+      async (row) => ({ event: await settleCreate(row, ports) }),
+      () => ({ type: 'createFailed', ...FAILED }),
+    ),
+    job(
+      'UPDATE_IN_PROGRESS',
+      async (row) => ({ event: await settleUpdate(row, ports) }),
+      (_error, row) => updateFailed(row, FAILED),
+    ),
+    job(
+      'DELETE_IN_PROGRESS',
+      async (row) => ({ event: await settleDelete(row, ports) }),
+      () => ({ type: 'deleteFailed', ...FAILED }),
+    ),
     job('CREATE_FAILED', purge),
     // Members stay until then: a delete that fails leaves everything as it was.
     job('DELETED', purge),

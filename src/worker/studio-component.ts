@@ -7,38 +7,25 @@ import type { Lifecycle, LifecycleEvent } from '../domain/lifecycle.ts';
 import { type StudioComponentPrivate, studioComponentLifecycle } from '../domain/studio-component.ts';
 import type { Keys } from '../keys/keys.ts';
 import type { Row, Store } from '../store/store.ts';
+import { FAILED, jobsOf, type Status } from './settling.ts';
 import { missingKey } from './studio.ts';
 import type { Job } from './worker.ts';
 
-/** What a failure shows. */
-type Status = Required<Pick<LifecycleEvent, 'statusCode' | 'statusMessage'>>;
-
-const CONCURRENCY = 16;
-
-const FAILED: Status = {
-  statusCode: 'INTERNAL_ERROR',
-  statusMessage: 'The server failed. Its log says why. Try again.',
-};
-
 export function studioComponentJobs(ports: { readonly store: Store; readonly keys: Keys }): Job[] {
-  const job = (state: string, run: Job['run']): Job => ({
-    lifecycle: studioComponentLifecycle as Lifecycle,
-    state,
-    concurrency: CONCURRENCY,
-    run,
-    retryable: () => true,
-  });
+  const job = jobsOf(studioComponentLifecycle as Lifecycle);
   return [
-    {
-      ...job('CREATE_IN_PROGRESS', async (row) => ({ event: await settleCreate(row, ports) })),
-      giveUp: () => createFailed(FAILED),
-    },
+    job(
+      'CREATE_IN_PROGRESS',
+      async (row) => ({ event: await settleCreate(row, ports) }),
+      () => createFailed(FAILED),
+    ),
     // It is never given up: the change stands already, and there is nothing to go back to.
     job('UPDATE_IN_PROGRESS', async (row) => ({ event: settleUpdate(row) })),
-    {
-      ...job('DELETE_IN_PROGRESS', async () => ({ event: { type: 'deleted', releaseName: true } })),
-      giveUp: () => ({ type: 'deleteFailed', ...FAILED }),
-    },
+    job(
+      'DELETE_IN_PROGRESS',
+      async () => ({ event: { type: 'deleted', releaseName: true } }),
+      () => ({ type: 'deleteFailed', ...FAILED }),
+    ),
     job('CREATE_FAILED', async () => ({ purge: true })),
     job('DELETED', async () => ({ purge: true })),
   ];

@@ -6,33 +6,30 @@ import { studioLifecycle, updateEnding } from '../domain/studio.ts';
 import type { Keys } from '../keys/keys.ts';
 import type { Row, Store } from '../store/store.ts';
 import { deleteRows } from './delete-rows.ts';
+import { FAILED, jobsOf, type Status } from './settling.ts';
 import type { Job } from './worker.ts';
 
-const CONCURRENCY = 16;
 /** What blocks no deletion, and goes with the studio. */
 const WITH_STUDIO = [KIND.eulaAcceptance, KIND.studioMember];
 
 export function studioJobs({ store, keys }: { readonly store: Store; readonly keys: Keys }): Job[] {
-  const job = (state: string, run: Job['run']): Job => ({
-    lifecycle: studioLifecycle as Lifecycle,
-    state,
-    concurrency: CONCURRENCY,
-    run,
-    retryable: () => true,
-  });
-  const settling = (state: string, failed: string, settle: (row: Row) => Promise<LifecycleEvent>): Job => ({
-    ...job(state, async (row) => ({ event: await settle(row) })),
-    giveUp: () => ({
-      type: failed,
-      statusCode: 'INTERNAL_ERROR',
-      statusMessage: 'The server failed. Its log says why. Try again.',
-      releaseName: failed === 'createFailed',
-    }),
-  });
+  const job = jobsOf(studioLifecycle as Lifecycle);
   return [
-    settling('CREATE_IN_PROGRESS', 'createFailed', (row) => settleCreate(row, keys)),
-    settling('UPDATE_IN_PROGRESS', 'updateFailed', async (row) => updateEnding(row)),
-    settling('DELETE_IN_PROGRESS', 'deleteFailed', (row) => settleDelete(row, store)),
+    job(
+      'CREATE_IN_PROGRESS',
+      async (row) => ({ event: await settleCreate(row, keys) }),
+      () => createFailed(FAILED),
+    ),
+    job(
+      'UPDATE_IN_PROGRESS',
+      async (row) => ({ event: updateEnding(row) }),
+      () => ({ type: 'updateFailed', ...FAILED }),
+    ),
+    job(
+      'DELETE_IN_PROGRESS',
+      async (row) => ({ event: await settleDelete(row, store) }),
+      () => ({ type: 'deleteFailed', ...FAILED }),
+    ),
     job('DELETED', async (row) => {
       for (const kind of WITH_STUDIO) await deleteRows({ kind, studioIds: [row.id] }, store);
       return { purge: true };
@@ -43,12 +40,15 @@ export function studioJobs({ store, keys }: { readonly store: Store; readonly ke
 async function settleCreate(row: Row, keys: Keys): Promise<LifecycleEvent> {
   const keyArn = await missingKey(row, keys);
   if (keyArn === undefined) return { type: 'created' };
-  return {
-    type: 'createFailed',
+  return createFailed({
     statusCode: 'ENCRYPTION_KEY_NOT_FOUND',
     statusMessage: `There is no key ${keyArn}. Make one with: backlot key create`,
-    releaseName: true,
-  };
+  });
+}
+
+/** What never came to be keeps no other from its name. */
+function createFailed(failure: Status): LifecycleEvent {
+  return { type: 'createFailed', ...failure, releaseName: true };
 }
 
 /** The ARN of the studio's own key, when it has one and there is no such key (any more). */

@@ -7,11 +7,18 @@ import { test } from 'node:test';
 import type { LaunchProfile } from '../../src/contract/launch-profile.ts';
 import { KIND, newRow } from '../../src/domain/kinds.ts';
 import { ATTEMPTS_MAX } from '../../src/worker/worker.ts';
-import { Process } from '../support/process.ts';
 import { newProfileInput, putMember, putState } from '../support/rows.ts';
-import { createScene, LEASE_MS, processHeldAt, processThatDiesAt, type Scene } from './scene.ts';
+import { createScene, LEASE_MS, type Scene } from './scene.ts';
+import {
+  deleteDuringPurge,
+  dieInSecondWrite,
+  KEY,
+  killEveryAttempt,
+  type Story,
+  studioWithoutKey,
+  testStories,
+} from './stories.ts';
 
-const KEY = 'arn:aws:kms:us-west-2:123456789012:key/1';
 const ABSENT = 'AAAAAAAAAAAAAAAAAAAAAA';
 
 interface One {
@@ -44,21 +51,8 @@ async function profileOf(scene: Scene, id: string): Promise<LaunchProfile | unde
   return row && (JSON.parse(row.doc) as LaunchProfile);
 }
 
-/** A studio under a key that was there when it was made. */
-async function studioWithoutKey(scene: Scene): Promise<string> {
-  scene.world.keys.customerKeys.add(KEY);
-  const studioId = await scene.world.makeStudio({
-    studioEncryptionConfiguration: { keyType: 'CUSTOMER_MANAGED_KEY', keyArn: KEY },
-  });
-  scene.world.keys.customerKeys.delete(KEY);
-  return studioId;
-}
-
-/** What is begun in each, the status it comes to, and the name it then has. */
-const STORIES: Record<
-  string,
-  { begin: (scene: Scene) => Promise<string>; ends: [string, string]; description?: string }
-> = {
+/** What is begun in each, the status it comes to, and the description it then has. */
+const STORIES: Record<string, Story & { readonly description?: string }> = {
   creating: { begin: (scene) => create(scene), ends: ['READY', 'LAUNCH_PROFILE_CREATED'] },
   'creating with an image that is not there': {
     begin: (scene) => create(scene, { streamingImageIds: [ABSENT] }),
@@ -108,54 +102,15 @@ const STORIES: Record<
   },
 };
 
-/** States whose rows go by themselves after a while. */
-const PASSING = ['DELETED', 'CREATE_FAILED'];
-
-for (const [story, { begin, ends, description: expected = 'as made' }] of Object.entries(STORIES)) {
-  const assertEnded = async (scene: Scene, id: string, what: string) => {
-    const { state, statusCode, description } = (await profileOf(scene, id))!;
-    assert.deepEqual([state, statusCode, description], [...ends, expected], what);
-    const row = (await scene.world.store.get(KIND.launchProfile, id))!;
-    assert.equal(row.attempts, 0, what);
-    assert.equal(row.dueAt !== null, PASSING.includes(state!), what);
+testStories({
+  kind: KIND.launchProfile,
+  stories: STORIES,
+  passing: ['DELETED', 'CREATE_FAILED'],
+  alsoEnded: (row, { description: expected = 'as made' }, what) => {
+    assert.equal((JSON.parse(row.doc) as LaunchProfile).description, expected, what);
     assert.equal(row.private, '{}', what);
-  };
-
-  test(`${story} ends in ${ends.join(' ')}, also when the process dies or stands still at any point`, async (t) => {
-    const first = await createScene(t);
-    const id = await begin(first);
-    const points = await first.trace();
-    await assertEnded(first, id, 'undisturbed');
-    t.mock.timers.reset();
-    for (const [index, point] of points.entries()) {
-      for (const dies of [true, false]) {
-        const scene = await createScene(t);
-        const profileId = await begin(scene);
-        const zombie = processHeldAt(index);
-        const ended = scene.workIn(dies ? processThatDiesAt(index) : zombie.process);
-        await (dies ? ended : zombie.reached);
-        scene.world.clock.advance(LEASE_MS);
-        await scene.finish();
-        await assertEnded(scene, profileId, `before ${point}`);
-        zombie.release();
-        await ended;
-        await assertEnded(scene, profileId, `after ${point}`);
-        t.mock.timers.reset();
-      }
-    }
-  });
-}
-
-/** Work on it takes its process with it, as often as it is tried. */
-async function killEveryAttempt(scene: Scene): Promise<void> {
-  for (let attempt = 1; attempt <= ATTEMPTS_MAX; attempt += 1) {
-    const process: Process = new Process((point) => {
-      if (point === 'store.write') process.kill();
-    });
-    await scene.workIn(process);
-    scene.world.clock.advance(LEASE_MS);
-  }
-}
+  },
+});
 
 for (const [what, begin, state] of [
   ['a create', (scene: Scene) => create(scene), 'CREATE_FAILED'],
@@ -239,13 +194,7 @@ test('a purge deletes all members of the profile, in bounded writes, and another
   world.clock.advance(60_000);
 
   // A process that dies in the middle of it leaves the profile, so that the rest is found.
-  let writes = 0;
-  const process: Process = new Process((point) => {
-    if (point !== 'store.write') return;
-    writes += 1;
-    if (writes === 2) process.kill();
-  });
-  await scene.workIn(process);
+  await dieInSecondWrite(scene);
   assert.ok((await count(id)) > 0 && (await count(id)) < 450);
   assert.equal((await profileOf(scene, id))!.state, 'DELETED');
 
@@ -261,12 +210,7 @@ test('what could not be created goes when its time is over, unless it is being d
   const [left, deleted] = [await create(scene, failing), await create(scene, failing)];
   await scene.finish();
   scene.world.clock.advance(600_000);
-  let deletion: Promise<unknown> | undefined;
-  await scene.work(async (point, op) => {
-    if (point !== 'store.write' || op !== 'delete') return;
-    deletion ??= remove(scene, deleted);
-    await deletion;
-  });
+  await deleteDuringPurge(scene, () => remove(scene, deleted));
   assert.equal(await profileOf(scene, left), undefined);
   assert.equal((await profileOf(scene, deleted))!.state, 'DELETE_IN_PROGRESS');
   await scene.finish();

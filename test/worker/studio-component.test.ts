@@ -7,10 +7,8 @@ import { test } from 'node:test';
 import type { StudioComponent } from '../../src/contract/studio-component.ts';
 import { KIND } from '../../src/domain/kinds.ts';
 import { ATTEMPTS_MAX } from '../../src/worker/worker.ts';
-import { Process } from '../support/process.ts';
-import { createScene, LEASE_MS, processHeldAt, processThatDiesAt, type Scene } from './scene.ts';
-
-const KEY = 'arn:aws:kms:us-west-2:123456789012:key/1';
+import { createScene, type Scene } from './scene.ts';
+import { deleteDuringPurge, KEY, killEveryAttempt, type Story, studioWithoutKey, testStories } from './stories.ts';
 
 interface One {
   readonly studioComponent: StudioComponent;
@@ -32,18 +30,8 @@ async function componentOf(scene: Scene, id: string): Promise<StudioComponent | 
   return row && (JSON.parse(row.doc) as StudioComponent);
 }
 
-/** A studio under a key that was there when it was made. */
-async function studioWithoutKey(scene: Scene): Promise<string> {
-  scene.world.keys.customerKeys.add(KEY);
-  const studioId = await scene.world.makeStudio({
-    studioEncryptionConfiguration: { keyType: 'CUSTOMER_MANAGED_KEY', keyArn: KEY },
-  });
-  scene.world.keys.customerKeys.delete(KEY);
-  return studioId;
-}
-
 /** What is begun in each, and the status it comes to. */
-const STORIES: Record<string, { begin: (scene: Scene) => Promise<string>; ends: [string, string] }> = {
+const STORIES: Record<string, Story> = {
   creating: {
     begin: (scene) => create(scene, { type: 'SHARED_FILE_SYSTEM' }),
     ends: ['READY', 'STUDIO_COMPONENT_CREATED'],
@@ -88,55 +76,17 @@ const STORIES: Record<string, { begin: (scene: Scene) => Promise<string>; ends: 
   },
 };
 
-/** States whose rows go by themselves after a while. */
 const PASSING = ['DELETED', 'CREATE_FAILED'];
 
-for (const [story, { begin, ends }] of Object.entries(STORIES)) {
-  const assertEnded = async (scene: Scene, id: string, what: string) => {
-    const { state, statusCode } = (await componentOf(scene, id))!;
-    assert.deepEqual([state, statusCode], ends, what);
-    const row = (await scene.world.store.get(KIND.studioComponent, id))!;
-    assert.equal(row.attempts, 0, what);
-    assert.equal(row.dueAt !== null, PASSING.includes(state!), what);
+testStories({
+  kind: KIND.studioComponent,
+  stories: STORIES,
+  passing: PASSING,
+  alsoEnded: (row, _story, what) => {
     assert.equal(row.private, '{}', what);
-    if (PASSING.includes(state!)) assert.equal(row.uniqueName, null, 'it is in the way of no other');
-  };
-
-  test(`${story} ends in ${ends.join(' ')}, also when the process dies or stands still at any point`, async (t) => {
-    const first = await createScene(t);
-    const id = await begin(first);
-    const points = await first.trace();
-    await assertEnded(first, id, 'undisturbed');
-    t.mock.timers.reset();
-    for (const [index, point] of points.entries()) {
-      for (const dies of [true, false]) {
-        const scene = await createScene(t);
-        const componentId = await begin(scene);
-        const zombie = processHeldAt(index);
-        const ended = scene.workIn(dies ? processThatDiesAt(index) : zombie.process);
-        await (dies ? ended : zombie.reached);
-        scene.world.clock.advance(LEASE_MS);
-        await scene.finish();
-        await assertEnded(scene, componentId, `before ${point}`);
-        zombie.release();
-        await ended;
-        await assertEnded(scene, componentId, `after ${point}`);
-        t.mock.timers.reset();
-      }
-    }
-  });
-}
-
-/** Work on it takes its process with it, as often as it is tried. */
-async function killEveryAttempt(scene: Scene): Promise<void> {
-  for (let attempt = 1; attempt <= ATTEMPTS_MAX; attempt += 1) {
-    const process: Process = new Process((point) => {
-      if (point === 'store.write') process.kill();
-    });
-    await scene.workIn(process);
-    scene.world.clock.advance(LEASE_MS);
-  }
-}
+    if (PASSING.includes(row.state)) assert.equal(row.uniqueName, null, 'it is in the way of no other');
+  },
+});
 
 test('a create that has no outcome fails in the end, and takes no seat', async (t) => {
   const scene = await createScene(t);
@@ -208,13 +158,8 @@ test('what could not be created goes when its time is over, unless it is being d
     await ready(scene, { type: 'ACTIVE_DIRECTORY' }),
   ];
   scene.world.clock.advance(600_000);
-  let deletion: Promise<unknown> | undefined;
-  await scene.work(async (point, op) => {
-    if (point !== 'store.write' || op !== 'delete') return;
-    const call = { studioId: scene.studioId, studioComponentId: deleted };
-    deletion ??= scene.world.call('DeleteStudioComponent', call);
-    await deletion;
-  });
+  const call = { studioId: scene.studioId, studioComponentId: deleted };
+  await deleteDuringPurge(scene, () => scene.world.call('DeleteStudioComponent', call));
   assert.equal(await componentOf(scene, left), undefined);
   assert.equal((await componentOf(scene, deleted))!.state, 'DELETE_IN_PROGRESS');
   await scene.finish();

@@ -7,11 +7,10 @@ import { test } from 'node:test';
 import type { Studio } from '../../src/contract/studio.ts';
 import { KIND } from '../../src/domain/kinds.ts';
 import { ATTEMPTS_MAX } from '../../src/worker/worker.ts';
-import { Process } from '../support/process.ts';
 import { putAcceptance, putElsewhere, putImage, putState } from '../support/rows.ts';
-import { createScene, LEASE_MS, processHeldAt, processThatDiesAt, type Scene } from './scene.ts';
+import { createScene, LEASE_MS, type Scene } from './scene.ts';
+import { dieInSecondWrite, KEY, SEALED, type Story, testStories } from './stories.ts';
 
-const KEY = 'arn:aws:kms:us-west-2:123456789012:key/1';
 const CREATE = { adminRoleArn: 'a', userRoleArn: 'u', displayName: 'd', studioName: 'alpha' };
 
 async function create(scene: Scene, input: object = {}): Promise<string> {
@@ -24,19 +23,17 @@ async function studioOf(scene: Scene, id: string): Promise<Studio | undefined> {
   return row && (JSON.parse(row.doc) as Studio);
 }
 
-const sealed = { studioEncryptionConfiguration: { keyType: 'CUSTOMER_MANAGED_KEY', keyArn: KEY } };
-
 /** What is begun in each, and the status it comes to. */
-const STORIES: Record<string, { begin: (scene: Scene) => Promise<string>; ends: [string, string] }> = {
+const STORIES: Record<string, Story> = {
   'setting up': {
     begin: (scene) => {
       scene.world.keys.customerKeys.add(KEY);
-      return create(scene, sealed);
+      return create(scene, SEALED);
     },
     ends: ['READY', 'STUDIO_CREATED'],
   },
   'setting up with a key that is not there': {
-    begin: (scene) => create(scene, sealed),
+    begin: (scene) => create(scene, SEALED),
     ends: ['CREATE_FAILED', 'ENCRYPTION_KEY_NOT_FOUND'],
   },
   updating: {
@@ -71,43 +68,11 @@ const STORIES: Record<string, { begin: (scene: Scene) => Promise<string>; ends: 
   },
 };
 
-for (const [story, { begin, ends }] of Object.entries(STORIES)) {
-  const assertEnded = async (scene: Scene, id: string, what: string) => {
-    const { state, statusCode } = (await studioOf(scene, id))!;
-    assert.deepEqual([state, statusCode], ends, what);
-    const { attempts, dueAt } = (await scene.world.store.get(KIND.studio, id))!;
-    assert.equal(attempts, 0, what);
-    assert.equal(dueAt === null, state !== 'DELETED', what);
-  };
-
-  test(`${story} ends in ${ends.join(' ')}, also when the process dies or stands still at any point`, async (t) => {
-    const first = await createScene(t);
-    const id = await begin(first);
-    const points = await first.trace();
-    await assertEnded(first, id, 'undisturbed');
-    t.mock.timers.reset();
-    for (const [index, point] of points.entries()) {
-      for (const dies of [true, false]) {
-        const scene = await createScene(t);
-        const studioId = await begin(scene);
-        const zombie = processHeldAt(index);
-        const ended = scene.workIn(dies ? processThatDiesAt(index) : zombie.process);
-        await (dies ? ended : zombie.reached);
-        scene.world.clock.advance(LEASE_MS);
-        await scene.finish();
-        await assertEnded(scene, studioId, `before ${point}`);
-        zombie.release();
-        await ended;
-        await assertEnded(scene, studioId, `after ${point}`);
-        t.mock.timers.reset();
-      }
-    }
-  });
-}
+testStories({ kind: KIND.studio, stories: STORIES, passing: ['DELETED'] });
 
 test('a key that is not there is named, and how to make one is said', async (t) => {
   const scene = await createScene(t);
-  const id = await create(scene, sealed);
+  const id = await create(scene, SEALED);
   await scene.work();
   const { statusMessage } = (await studioOf(scene, id))!;
   assert.match(statusMessage!, /key\/1/);
@@ -117,7 +82,7 @@ test('a key that is not there is named, and how to make one is said', async (t) 
 test('a key service that fails for a while delays a studio, and fails it only in the end', async (t) => {
   const scene = await createScene(t);
   scene.world.keys.customerKeys.add(KEY);
-  const id = await create(scene, sealed);
+  const id = await create(scene, SEALED);
   const failOnce = (point: string) => {
     if (point === 'keys.describe') throw new Error('EIO: /var/lib/backlot');
   };
@@ -127,7 +92,7 @@ test('a key service that fails for a while delays a studio, and fails it only in
   await scene.work();
   assert.equal((await studioOf(scene, id))!.state, 'READY');
 
-  const other = await create(scene, { ...sealed, studioName: 'beta' });
+  const other = await create(scene, { ...SEALED, studioName: 'beta' });
   for (let attempt = 1; attempt <= ATTEMPTS_MAX; attempt += 1) {
     await scene.work(failOnce);
     scene.world.clock.advance(60_000);
@@ -148,7 +113,7 @@ for (const [why, at] of [
 ] as const) {
   test(`a studio that could not be set up because ${why} gives its name back, and can be deleted`, async (t) => {
     const scene = await createScene(t);
-    const failed = await create(scene, sealed);
+    const failed = await create(scene, SEALED);
     for (let attempt = 1; attempt <= ATTEMPTS_MAX; attempt += 1) {
       await scene.work(at);
       scene.world.clock.advance(60_000);
@@ -192,13 +157,7 @@ test('a purge deletes all acceptances of the studio, in bounded writes, and anot
     scene.world.store.count({ kind: KIND.eulaAcceptance, studioIds: [studioId], limit: 1_000 });
 
   // A process that dies in the middle of it leaves the studio, so that the rest is found.
-  let writes = 0;
-  const process: Process = new Process((point) => {
-    if (point !== 'store.write') return;
-    writes += 1;
-    if (writes === 2) process.kill();
-  });
-  await scene.workIn(process);
+  await dieInSecondWrite(scene);
   assert.ok((await count(scene.studioId)) > 0 && (await count(scene.studioId)) < 450);
   assert.equal((await studioOf(scene, scene.studioId))!.state, 'DELETED');
 
