@@ -19,13 +19,9 @@ import type { Services } from '../domain/context.ts';
 import { acceptanceName } from '../domain/eula-acceptance.ts';
 import { AMAZON, KIND, newRow, PRESENT } from '../domain/kinds.ts';
 import { componentsOf } from '../domain/launch-profile-contents.ts';
-import { launchProfileLifecycle } from '../domain/launch-profile-lifecycle.ts';
 import { requireFitting as requireFittingProfile, withDefaults } from '../domain/launch-profile-limits.ts';
 import { validated } from '../domain/launch-profile-validation.ts';
-import type { Lifecycle } from '../domain/lifecycle.ts';
-import { streamingImageLifecycle } from '../domain/streaming-image.ts';
-import { studioLifecycle } from '../domain/studio.ts';
-import { studioComponentLifecycle } from '../domain/studio-component.ts';
+import { lifecycleOf } from '../domain/lifecycles.ts';
 import { DEFAULT_SUBTYPE, findSeat, requireFitting } from '../domain/studio-component-limits.ts';
 import { requireTags } from '../domain/tag-limits.ts';
 import { clipped } from '../errors.ts';
@@ -163,7 +159,7 @@ async function studioRow(document: Studio, { services }: ImportContext): Promise
     ...document,
     arn: arnOf(KIND.studio, studioId, settings),
     homeRegion: settings.region,
-    ...statusOf(studioLifecycle as Lifecycle, document, 'STUDIO_CREATED'),
+    ...statusOf(KIND.studio, document, 'STUDIO_CREATED'),
     // The vendor's key stays with the vendor.
     studioEncryptionConfiguration: { keyType: 'AWS_OWNED_KEY' },
     studioUrl: `${settings.publicUrl()}/${studioName}`,
@@ -202,7 +198,7 @@ async function componentRow(document: StudioComponent, context: ImportContext): 
     subtype: DEFAULT_SUBTYPE,
     ...Object.fromEntries(shown),
     arn: arnOf(KIND.studioComponent, document.studioComponentId!, settings),
-    ...statusOf(studioComponentLifecycle as Lifecycle, document, 'STUDIO_COMPONENT_CREATED'),
+    ...statusOf(KIND.studioComponent, document, 'STUDIO_COMPONENT_CREATED'),
     tags: requireTags(document.tags ?? {}),
   };
   const row = newRow({
@@ -231,7 +227,7 @@ async function imageRow(document: StreamingImage, context: ImportContext): Promi
   await context.require(KIND.studio, studioId);
   const hasDisk = (await store.get(KIND.machineImage, ec2ImageId!))?.state === PRESENT;
   const needsDisk = `It has no disk yet. Give it one: ${importDisk} --as ${ec2ImageId}`;
-  const state = hasDisk ? streamingImageLifecycle.initial : 'CREATE_FAILED';
+  const state = hasDisk ? lifecycleOf(KIND.streamingImage).initial : 'CREATE_FAILED';
   const status = hasDisk
     ? { statusCode: 'STREAMING_IMAGE_CREATE_IN_PROGRESS', statusMessage: 'Streaming Image creation is in progress' }
     : { statusCode: 'ACCESS_DENIED', statusMessage: needsDisk };
@@ -288,7 +284,7 @@ async function profileRow(document: LaunchProfile, context: ImportContext): Prom
     ec2SubnetIds: [],
     ...document,
     arn: arnOf(KIND.launchProfile, launchProfileId, settings),
-    ...statusOf(launchProfileLifecycle as Lifecycle, document, 'LAUNCH_PROFILE_CREATED'),
+    ...statusOf(KIND.launchProfile, document, 'LAUNCH_PROFILE_CREATED'),
     streamConfiguration: withDefaults(streamConfiguration),
     tags: requireTags(document.tags ?? {}),
   };
@@ -358,16 +354,16 @@ function requireUsable(state: string | undefined): void {
 
 /** READY, with the status that it had where that belongs to READY. */
 function statusOf(
-  { states }: Lifecycle,
+  kind: string,
   { statusCode, statusMessage }: { readonly statusCode?: string; readonly statusMessage?: string },
   otherwise: string,
-) {
-  const isKept = statusCode !== undefined && states.READY!.statusCodes.includes(statusCode);
+): object {
+  const isKept = statusCode !== undefined && lifecycleOf(kind).states.READY!.statusCodes.includes(statusCode);
   return {
     state: 'READY',
     statusCode: isKept ? statusCode : otherwise,
     statusMessage: isKept && statusMessage !== undefined ? statusMessage : 'Imported',
-  } as never as object;
+  };
 }
 
 function timeOf(text: string | undefined): number | undefined {

@@ -12,8 +12,25 @@ import type { Row, Store, Write } from '../../src/store/store.ts';
 import type { World } from '../support/domain.ts';
 import { Facts } from './facts.ts';
 
-/** Where a row may go from where; itself means that a lease, a retry, a tag or an update may leave it there. */
-const MOVES: Readonly<Record<string, Readonly<Record<string, readonly string[]>>>> = {
+type Moves = Readonly<Record<string, readonly string[]>>;
+
+/** Of what is updated in the background. */
+const MOVES_WITH_UPDATES: Moves = {
+  CREATE_IN_PROGRESS: ['CREATE_IN_PROGRESS', 'READY', 'CREATE_FAILED'],
+  READY: ['READY', 'UPDATE_IN_PROGRESS', 'DELETE_IN_PROGRESS'],
+  CREATE_FAILED: ['CREATE_FAILED', 'DELETE_IN_PROGRESS'],
+  UPDATE_IN_PROGRESS: ['UPDATE_IN_PROGRESS', 'READY', 'UPDATE_FAILED'],
+  UPDATE_FAILED: ['UPDATE_FAILED', 'UPDATE_IN_PROGRESS', 'DELETE_IN_PROGRESS'],
+  DELETE_IN_PROGRESS: ['DELETE_IN_PROGRESS', 'DELETED', 'DELETE_FAILED'],
+  DELETE_FAILED: ['DELETE_FAILED', 'UPDATE_IN_PROGRESS', 'DELETE_IN_PROGRESS'],
+  DELETED: ['DELETED'],
+};
+
+/**
+ * Where a row may go from where; itself means that a lease, a retry, a tag or an update may leave it there. It is written
+ * out here, and not read off the lifecycle tables: a wrong arrow in one of those would otherwise be held against itself.
+ */
+const MOVES: Readonly<Record<string, Moves>> = {
   [KIND.streamingImage]: {
     CREATE_IN_PROGRESS: ['CREATE_IN_PROGRESS', 'READY', 'CREATE_FAILED'],
     READY: ['READY', 'DELETE_IN_PROGRESS'],
@@ -22,26 +39,8 @@ const MOVES: Readonly<Record<string, Readonly<Record<string, readonly string[]>>
     DELETE_FAILED: ['DELETE_FAILED', 'DELETE_IN_PROGRESS'],
     DELETED: ['DELETED'],
   },
-  [KIND.studioComponent]: {
-    CREATE_IN_PROGRESS: ['CREATE_IN_PROGRESS', 'READY', 'CREATE_FAILED'],
-    READY: ['READY', 'UPDATE_IN_PROGRESS', 'DELETE_IN_PROGRESS'],
-    CREATE_FAILED: ['CREATE_FAILED', 'DELETE_IN_PROGRESS'],
-    UPDATE_IN_PROGRESS: ['UPDATE_IN_PROGRESS', 'READY', 'UPDATE_FAILED'],
-    UPDATE_FAILED: ['UPDATE_FAILED', 'UPDATE_IN_PROGRESS', 'DELETE_IN_PROGRESS'],
-    DELETE_IN_PROGRESS: ['DELETE_IN_PROGRESS', 'DELETED', 'DELETE_FAILED'],
-    DELETE_FAILED: ['DELETE_FAILED', 'UPDATE_IN_PROGRESS', 'DELETE_IN_PROGRESS'],
-    DELETED: ['DELETED'],
-  },
-  [KIND.launchProfile]: {
-    CREATE_IN_PROGRESS: ['CREATE_IN_PROGRESS', 'READY', 'CREATE_FAILED'],
-    READY: ['READY', 'UPDATE_IN_PROGRESS', 'DELETE_IN_PROGRESS'],
-    CREATE_FAILED: ['CREATE_FAILED', 'DELETE_IN_PROGRESS'],
-    UPDATE_IN_PROGRESS: ['UPDATE_IN_PROGRESS', 'READY', 'UPDATE_FAILED'],
-    UPDATE_FAILED: ['UPDATE_FAILED', 'UPDATE_IN_PROGRESS', 'DELETE_IN_PROGRESS'],
-    DELETE_IN_PROGRESS: ['DELETE_IN_PROGRESS', 'DELETED', 'DELETE_FAILED'],
-    DELETE_FAILED: ['DELETE_FAILED', 'UPDATE_IN_PROGRESS', 'DELETE_IN_PROGRESS'],
-    DELETED: ['DELETED'],
-  },
+  [KIND.studioComponent]: MOVES_WITH_UPDATES,
+  [KIND.launchProfile]: MOVES_WITH_UPDATES,
   [KIND.streamingSession]: {
     CREATE_IN_PROGRESS: ['CREATE_IN_PROGRESS', 'READY', 'CREATE_FAILED'],
     READY: ['READY', 'STOP_IN_PROGRESS', 'DELETE_IN_PROGRESS'],
@@ -68,16 +67,7 @@ const MOVES: Readonly<Record<string, Readonly<Record<string, readonly string[]>>
     DELETE_IN_PROGRESS: ['DELETE_IN_PROGRESS', 'DELETED'],
     DELETED: ['DELETED'],
   },
-  [KIND.studio]: {
-    CREATE_IN_PROGRESS: ['CREATE_IN_PROGRESS', 'READY', 'CREATE_FAILED'],
-    READY: ['READY', 'UPDATE_IN_PROGRESS', 'DELETE_IN_PROGRESS'],
-    CREATE_FAILED: ['CREATE_FAILED', 'DELETE_IN_PROGRESS'],
-    UPDATE_IN_PROGRESS: ['UPDATE_IN_PROGRESS', 'READY', 'UPDATE_FAILED'],
-    UPDATE_FAILED: ['UPDATE_FAILED', 'UPDATE_IN_PROGRESS', 'DELETE_IN_PROGRESS'],
-    DELETE_IN_PROGRESS: ['DELETE_IN_PROGRESS', 'DELETED', 'DELETE_FAILED'],
-    DELETE_FAILED: ['DELETE_FAILED', 'UPDATE_IN_PROGRESS', 'DELETE_IN_PROGRESS'],
-    DELETED: ['DELETED'],
-  },
+  [KIND.studio]: MOVES_WITH_UPDATES,
 };
 
 /** States in which a studio takes what is new. */

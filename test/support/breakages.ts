@@ -4,7 +4,7 @@
  */
 import type { Members, Shape, StringShape } from '../../src/contract/shape.ts';
 import type { Random } from './random.ts';
-import { sampleOf } from './samples.ts';
+import { fits, sampleOf } from './samples.ts';
 
 export interface Breakage {
   readonly what: string;
@@ -127,10 +127,4 @@ function some(breakages: readonly Breakage[], random: Random): Breakage[] {
 
 function lengthsBeyond({ minLength = 0, maxLength }: { minLength?: number; maxLength?: number }): number[] {
   return [...(minLength > 0 ? [minLength - 1] : []), ...(maxLength === undefined ? [] : [maxLength + 1])];
-}
-
-function fits({ minLength = 0, maxLength = Number.POSITIVE_INFINITY, pattern, values }: StringShape, text: string) {
-  const length = [...text].length;
-  if (values && !values.includes(text)) return false;
-  return length >= minLength && length <= maxLength && (!pattern || pattern.test(text));
 }

@@ -22,8 +22,10 @@ const TEXTS = [
   'abc',
 ];
 
-function fits({ minLength = 0, maxLength = Number.POSITIVE_INFINITY, pattern }: StringShape, text: string): boolean {
+export function fits(shape: StringShape, text: string): boolean {
+  const { minLength = 0, maxLength = Number.POSITIVE_INFINITY, pattern, values } = shape;
   const length = [...text].length;
+  if (values && !values.includes(text)) return false;
   return length >= minLength && length <= maxLength && (!pattern || pattern.test(text));
 }
 
