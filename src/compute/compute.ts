@@ -7,6 +7,8 @@
  * stopped since. What is destroyed is forgotten together with its fence.
  */
 
+import type { Duplex } from 'node:stream';
+
 /** Why a workstation failed, in the words of the API's status codes. */
 export const COMPUTE_FAILURES = [
   'INSUFFICIENT_CAPACITY',
@@ -35,6 +37,7 @@ export type BackupChange = Omit<Change, 'fence'> & { readonly backupId: string }
 export interface WorkstationRequest extends Change {
   /** The encrypted copy that it boots from (see images/images.ts). */
   readonly imageId: string;
+  readonly platform: Platform;
   readonly instanceType: string;
   /** Of the volume that it works on; the adapter's own choice where absent. */
   readonly volume?: VolumeRequest;
@@ -42,8 +45,25 @@ export interface WorkstationRequest extends Change {
   readonly fromBackupId?: string;
   /** Whether a workstation that does not run must have its volume: to make an empty one would lose work without a word. */
   readonly needsVolume?: boolean;
+  /** Run inside in this order at each start, before the workstation counts as usable; one that fails ends the start. */
+  readonly scripts: readonly WorkstationScript[];
+  /** Whether text may pass between the desktop and whoever sees it. Where not, the machine has no means for it. */
+  readonly clipboard: boolean;
   /** Called with 0 to 100, not more often than once a second. */
   readonly onProgress: (percent: number) => void;
+}
+
+export type Platform = 'LINUX' | 'WINDOWS';
+
+/** A script of the studio's. Its text and its parameters may hold secrets: they are in no log, message or list of processes. */
+export interface WorkstationScript {
+  /** Whose it is, for the log and for a message. */
+  readonly name: string;
+  readonly text: string;
+  /** As the system, or as the user whose desktop it is. */
+  readonly runAs: 'system' | 'user';
+  /** Of its environment. */
+  readonly parameters: Readonly<Record<string, string>>;
 }
 
 export interface VolumeRequest {
@@ -63,6 +83,14 @@ export interface Workstation {
   readonly changedAt: number;
 }
 
+/** What can be seen of a running workstation from outside. Nothing that comes from it can be trusted. */
+export interface Desktop {
+  /** A new connection that speaks RFB (RFC 6143) without a password, for this server alone. @throws ComputeFailure */
+  connect(signal: AbortSignal): Promise<Duplex>;
+  /** What stands on the screen now, as a PNG; undefined where the adapter has no way to take it. @throws ComputeFailure */
+  picture?(signal: AbortSignal): Promise<Buffer>;
+}
+
 export interface Compute {
   /**
    * Makes sure that the workstation runs: made from the image, or started with the volume or the backup that there is.
@@ -76,8 +104,8 @@ export interface Compute {
   backUp(change: Change & { readonly backupId: string }): Promise<void>;
   /** Destroys the workstation with its volume and all its backups, or one backup. No error when there is nothing. */
   destroy(change: Change | BackupChange): Promise<void>;
-  /** Where the gateway reaches the desktop of a running workstation: a URL that only this server can use. @throws ComputeFailure */
-  open(id: string, signal: AbortSignal): Promise<string>;
+  /** The desktop of a running workstation, reached once so that it is known to answer. @throws ComputeFailure */
+  open(id: string, signal: AbortSignal): Promise<Desktop>;
   list(): Promise<Workstation[]>;
 }
 

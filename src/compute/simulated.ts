@@ -1,8 +1,9 @@
 /**
  * Workstations that exist only as records: for trying the API without machines, and for tests. It starts, stops, backs up
  * and destroys by the rules of the port, takes as long as it is told to, fails where it is told to, and finds its
- * workstations again after a restart. There is no desktop behind the address that it opens.
+ * workstations again after a restart. It has a desktop only where one is put in.
  */
+import type { Duplex } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Clock } from '../clock.ts';
 import {
@@ -59,6 +60,8 @@ export interface SimulatedComputeOptions {
   readonly boot: Boot;
   /** How every start ends, where it shall not end well. */
   readonly failure?: ComputeFailureCode;
+  /** What answers to a viewer. */
+  readonly desktop?: (id: string) => Duplex;
   /** Called before and after each effect with its name and the id it is for; throws to make it fail. */
   readonly fault?: (effect: string, id: string) => void | Promise<void>;
 }
@@ -78,7 +81,7 @@ export function bootAfter(durationMs: number, clock: Clock): Boot {
 const ABSENT = { power: 'off', changedAt: 0, volume: null, backups: {} } as const;
 
 export function createSimulatedCompute(options: SimulatedComputeOptions): Compute {
-  const { records, clock, boot, failure, fault = () => undefined } = options;
+  const { records, clock, boot, failure, desktop, fault = () => undefined } = options;
   const turns = new Map<string, Promise<unknown>>();
 
   /** Reads and writes one record, one change after another. */
@@ -165,7 +168,12 @@ export function createSimulatedCompute(options: SimulatedComputeOptions): Comput
       if ((await records.get(id))?.power !== 'on') {
         throw new ComputeFailure('NETWORK_CONNECTION_ERROR', 'The workstation does not run');
       }
-      return `simulated:${id}`;
+      return {
+        connect: async () => {
+          if (!desktop) throw new ComputeFailure('NETWORK_CONNECTION_ERROR', 'A simulated workstation has no desktop');
+          return desktop(id);
+        },
+      };
     },
 
     list: async () => {

@@ -100,6 +100,9 @@ function requestOf(row: Row, session: StreamingSession, { signal, progress }: Jo
     fence: row.version,
     signal,
     imageId: streamingImageId!,
+    platform: 'LINUX',
+    scripts: [],
+    clipboard: false,
     instanceType: ec2InstanceType!,
     ...(volumeConfiguration && {
       volume: {

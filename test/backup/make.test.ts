@@ -29,6 +29,7 @@ import { openLocalKeys } from '../../src/keys/local.ts';
 import { openSqlite } from '../../src/store/sqlite.ts';
 import type { Store } from '../../src/store/store.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
+import { workstationRequest } from '../support/workstation.ts';
 
 const quiet = { signal: new AbortController().signal, onProgress: () => undefined };
 
@@ -178,14 +179,7 @@ async function openCompute(directory: string) {
   return createSimulatedCompute({ records, clock: systemClock, boot: async () => undefined });
 }
 
-const request = (id: string, fence: number) => ({
-  id,
-  fence,
-  imageId: 'kept',
-  instanceType: 'g5.xlarge',
-  signal: NEVER,
-  onProgress: () => undefined,
-});
+const request = (id: string, fence: number) => workstationRequest({ id, fence, imageId: 'kept' });
 
 /** A running workstation, and a stopped one with a volume and a backup, changed a hundred times since. */
 async function putWorkstations(directory: string) {

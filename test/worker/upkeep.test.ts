@@ -18,6 +18,7 @@ import { intercepted } from '../support/intercept.ts';
 import { putPerson } from '../support/people.ts';
 import { putAmazonImage, putImage, putSession } from '../support/rows.ts';
 import { until } from '../support/until.ts';
+import { workstationRequest } from '../support/workstation.ts';
 
 type State = NonNullable<StreamingImage['state']>;
 
@@ -184,7 +185,7 @@ const WORKSTATION_NEEDED: Record<SessionState, boolean> = {
 /** A running workstation, with a backup. */
 async function putWorkstation({ compute }: World, id: string): Promise<void> {
   const change = { id, fence: 1, signal: new AbortController().signal };
-  const request = { ...change, imageId: 'image', instanceType: 'g5.xlarge', onProgress: () => undefined };
+  const request = workstationRequest(change);
   await compute.ensure(request);
   await compute.stop({ ...change, volume: 'keep' });
   await compute.backUp({ ...change, backupId: 'backup' });
