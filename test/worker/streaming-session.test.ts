@@ -176,7 +176,8 @@ for (const [name, story] of Object.entries(STORIES)) {
     test('it takes these effects, in this order', async (t) => {
       const scene = await createScene(t);
       const id = await begin(scene);
-      const points = await scene.trace();
+      // What the first look makes due for another job, such as the removal of backups, the second finds.
+      const points = [...(await scene.trace()), ...(await scene.trace())];
       const effects = points.filter((point) => point.startsWith('compute.'));
       assert.deepEqual(
         effects,
