@@ -1,8 +1,8 @@
 /** What `GET /metrics` shows, in the Prometheus text format. Labels are operation names, states and counts: never ids. */
-import { Counter, Gauge, type Metric, Registry } from 'prom-client';
 import type { AccessLevel } from './contract/operation.ts';
 import { lifecycles } from './domain/lifecycles.ts';
 import { ServiceError } from './errors.ts';
+import { Counter, Gauge, type Metric, type MetricRegistry, Registry } from './prom-client.ts';
 import type { Store } from './store/store.ts';
 
 export interface Metrics {
@@ -67,7 +67,7 @@ export function createMetrics(store: Store, now: () => number, imageBytes: () =>
 }
 
 /** Labels are names of errors, codes and classes, of which the code has a fixed number each. */
-function createRefusalCounts(registers: Registry[]): Pick<Metrics, 'refused' | 'auditOmitted'> {
+function createRefusalCounts(registers: MetricRegistry[]): Pick<Metrics, 'refused' | 'auditOmitted'> {
   const throttled = new Counter({
     name: 'backlot_throttled_requests_total',
     help: 'Calls that were told to wait, by class (read or write) and code',
@@ -133,7 +133,7 @@ class RequestCounts {
     counts.seconds += seconds;
   };
 
-  showIn(registry: Registry): void {
+  showIn(registry: MetricRegistry): void {
     const operations = this.#operations;
     new Counter({
       name: 'backlot_requests_total',

@@ -4,7 +4,7 @@
  */
 import { statfs } from 'node:fs/promises';
 import type { Server } from 'node:http';
-import { Server as TlsServer } from 'node:https';
+import type { Server as TlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { readCertificate, tellOfCertificate } from './certificate.ts';
@@ -293,7 +293,7 @@ async function listenToOthers({ config, log }: Parts, { wake }: Worker): Promise
 }
 
 function renewCertificate(server: Server | TlsServer, { config, clock, log }: Parts): void {
-  if (!(server instanceof TlsServer)) return;
+  if (!('setSecureContext' in server)) return;
   try {
     const certificate = readCertificate(config)!;
     server.setSecureContext(certificate);

@@ -6,8 +6,8 @@
  * and nowhere else, and the inward text of an error goes to the log, never to the caller.
  */
 import { randomUUID } from 'node:crypto';
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import { createServer as createTlsServer, type Server as TlsServer } from 'node:https';
+import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'node:http';
+import type { Server as TlsServer } from 'node:https';
 import type { Socket } from 'node:net';
 import type { Operation } from '../contract/operation.ts';
 import { type OutwardError, ServiceError, validationFailed } from '../errors.ts';
@@ -15,6 +15,9 @@ import { createRefuser } from './refuse.ts';
 import { errorBody, readInput } from './rest-json.ts';
 import type { Match } from './router.ts';
 import type { SignedRequest } from './sigv4.ts';
+
+/** Not by `import`, which reads every export at once: some of them load a whole HTTP client, and every start would wait for it. */
+const { createServer } = process.getBuiltinModule('node:http');
 
 /** What is behind the front door. `P` is whoever signed. */
 export interface Api<H, P> {
@@ -154,12 +157,10 @@ export function createApiServer<H, P>(
   return server;
 }
 
-function overTls(
-  { cert, key }: Certificate,
-  options: object,
-  listener: Parameters<typeof createTlsServer>[1],
-): TlsServer {
-  const server = createTlsServer({ ...options, cert, key, handshakeTimeout: HANDSHAKE_MS }, listener);
+function overTls({ cert, key }: Certificate, options: object, listener: RequestListener): TlsServer {
+  const server = process
+    .getBuiltinModule('node:https')
+    .createServer({ ...options, cert, key, handshakeTimeout: HANDSHAKE_MS }, listener);
   // Node would hand it on as a request that cannot be parsed; but an answer in the clear is none to a client of TLS.
   server.removeAllListeners('tlsClientError');
   server.on('tlsClientError', (_error: Error, socket: Socket) => socket.destroy());
