@@ -6,6 +6,7 @@ import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
+import { unlessAborted } from '../../src/compute/changes.ts';
 import { COMPUTE_FAILURES, type Compute, ComputeFailure, type WorkstationRequest } from '../../src/compute/compute.ts';
 import { openRecords, type Records } from '../../src/compute/records.ts';
 import {
@@ -15,6 +16,7 @@ import {
   type SimulatedWorkstation,
 } from '../../src/compute/simulated.ts';
 import { ManualClock } from '../support/domain.ts';
+import { sandboxBench } from '../support/sandbox.ts';
 import { MemoryRecords } from '../support/simulated.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 import { until } from '../support/until.ts';
@@ -24,6 +26,8 @@ import { workstationRequest } from '../support/workstation.ts';
 interface Bench {
   readonly clock: ManualClock;
   open(options?: { boot?: Boot; fault?: (effect: string) => void | Promise<void> }): Promise<Compute>;
+  /** What is started there as `held` says is not usable before it is let go, if ever. */
+  openHeld(): Promise<{ compute: Compute; held: Partial<WorkstationRequest>; letGo: () => void }>;
 }
 
 const atOnce: Boot = async () => undefined;
@@ -31,7 +35,22 @@ const atOnce: Boot = async () => undefined;
 function benchOn(records: () => Promise<Records<SimulatedWorkstation>>, clock: ManualClock): Bench {
   const open: Bench['open'] = async ({ boot = atOnce, fault } = {}) =>
     createSimulatedCompute({ records: await records(), clock, boot, ...(fault && { fault }) });
-  return { clock, open };
+  const openHeld = async () => {
+    const { promise, resolve: letGo } = Promise.withResolvers<void>();
+    const boot: Boot = ({ signal }) => unlessAborted(promise, signal);
+    return { compute: await open({ boot }), held: {}, letGo };
+  };
+  return { clock, open, openHeld };
+}
+
+const ENDLESS_SCRIPT = { name: 'endless', text: 'sleep 3600', runAs: 'user', parameters: {} } as const;
+
+function sandboxes(t: TestContext): Bench {
+  const clock = new ManualClock();
+  const bench = sandboxBench(t, clock);
+  const open = async () => (await bench).open();
+  const held = { scripts: [ENDLESS_SCRIPT] };
+  return { clock, open, openHeld: async () => ({ compute: await open(), held, letGo: () => undefined }) };
 }
 
 const ADAPTERS: Readonly<Record<string, (t: TestContext) => Bench>> = {
@@ -44,6 +63,7 @@ const ADAPTERS: Readonly<Record<string, (t: TestContext) => Bench>> = {
     const records = new MemoryRecords<SimulatedWorkstation>();
     return benchOn(async () => records, new ManualClock());
   },
+  sandbox: sandboxes,
 };
 
 const NEVER = new AbortController().signal;
@@ -216,21 +236,13 @@ for (const [name, makeBench] of Object.entries(ADAPTERS)) {
 
     test('a start that is overtaken by a stop or a destroy does not end up running', async (t) => {
       for (const overtake of ['stop', 'destroy'] as const) {
-        const held = Promise.withResolvers<void>();
-        const reached = Promise.withResolvers<void>();
-        const compute = await makeBench(t).open({
-          boot: () => {
-            reached.resolve();
-            return held.promise;
-          },
-        });
-        const starting = compute.ensure(start('one'));
+        const { compute, held, letGo } = await makeBench(t).openHeld();
+        const starting = compute.ensure(start('one', held));
         starting.catch(() => undefined);
-        await reached.promise;
-        assert.equal((await stateOf(compute, 'one'))!.running, true);
+        await until('it has begun', async () => (await stateOf(compute, 'one'))?.running);
         if (overtake === 'stop') await compute.stop({ ...change('one'), volume: 'keep' });
         else await compute.destroy(change('one'));
-        held.resolve();
+        letGo();
         await assert.rejects(starting, ComputeFailure);
         assert.deepEqual(await stateOf(compute, 'one'), overtake === 'stop' ? KEPT : undefined);
         await compute.destroy(change('one'));
@@ -240,8 +252,8 @@ for (const [name, makeBench] of Object.entries(ADAPTERS)) {
     test('a start that is told to end ends, and the next takes it up', async (t) => {
       const bench = makeBench(t);
       const controller = new AbortController();
-      const compute = await bench.open({ boot: bootAfter(60_000, bench.clock) });
-      const starting = compute.ensure(start('one', { signal: controller.signal }));
+      const { compute, held } = await bench.openHeld();
+      const starting = compute.ensure(start('one', { ...held, signal: controller.signal }));
       controller.abort(new Error('enough'));
       await assert.rejects(starting);
       const ended = await bench.open();
