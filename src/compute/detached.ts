@@ -115,7 +115,7 @@ async function wrapper({ limits, user, deviceGroup }: DetachedRequest): Promise<
 }
 
 /** When the process was started; undefined when there is none, or only what is left of one. */
-function startOf(pid: number): string | undefined {
+export function startOf(pid: number): string | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
     const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');

@@ -3,17 +3,22 @@
  * line. Each look is a connection of its own, over the second monitor where it needs one, so that it disturbs nobody; all of
  * it comes from the guest and is bounded.
  */
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
+import { isSystemError, writeDurably } from '../files.ts';
 import { unlessAborted } from './changes.ts';
 import { ComputeFailure, type Desktop } from './compute.ts';
+import { printable } from './initialization.ts';
 import { connectIn } from './json-lines.ts';
-import { DISPLAY, SECOND_MONITOR } from './qemu-command.ts';
-import { takePicture } from './qemu-machine.ts';
+import { BUFFER_BYTES, DISPLAY, SECOND_MONITOR } from './qemu-command.ts';
+import { takePicture, takeSerial } from './qemu-machine.ts';
 import { connectQmp, type Qmp } from './qmp.ts';
 
 const ANSWER_MS_MAX = 10_000;
 /** How a server of RFB begins (RFC 6143, 7.1.1). */
 const GREETING = /^RFB \d{3}\.\d{3}\n$/;
+const SERIAL_FILE = 'serial.log';
 const GREETING_BYTES = 12;
 const PNG_MAGIC = Buffer.from('89504e470d0a1a0a', 'hex');
 
@@ -28,6 +33,7 @@ export async function openDesktop(directory: string, signal: AbortSignal): Promi
         if (picture.subarray(0, PNG_MAGIC.length).equals(PNG_MAGIC)) return picture;
         throw notReached('what QEMU wrote is no PNG');
       }),
+    log: (wanted) => withSecondMonitor(directory, wanted, (qmp, limit) => readSerial(qmp, directory, limit)),
   };
 }
 
@@ -60,6 +66,21 @@ async function requireDisplay(directory: string, signal: AbortSignal): Promise<v
   } finally {
     display.destroy();
   }
+}
+
+/**
+ * QEMU gives what the guest wrote only once, so it is kept beside the sockets, where the machine cannot reach it. Nobody
+ * else reads meanwhile: the second monitor speaks to one at a time.
+ */
+async function readSerial(qmp: Qmp, directory: string, signal: AbortSignal): Promise<string> {
+  const path = join(directory, SERIAL_FILE);
+  const before = await readFile(path, 'utf8').catch((error) => {
+    if (isSystemError(error, 'ENOENT')) return '';
+    throw error;
+  });
+  const serial = printable(before + (await takeSerial(qmp, BUFFER_BYTES, signal)), true).slice(-BUFFER_BYTES);
+  await writeDurably(path, Buffer.from(serial));
+  return serial;
 }
 
 async function withSecondMonitor<T>(

@@ -295,7 +295,7 @@ export async function isAgentOpen(qmp: Qmp, signal: AbortSignal): Promise<boolea
 /** What has been written to a buffer since it was read last. It comes from the guest. */
 export async function takeBuffer(qmp: Qmp, device: string, bytesMax: number, signal: AbortSignal): Promise<string> {
   const data = await qmp.execute('ringbuf-read', { device, size: bytesMax, format: 'base64' }, signal);
-  return Buffer.from(String(data), 'base64').toString('latin1');
+  return Buffer.from(String(data), 'base64').toString('utf8');
 }
 
 export const takeSerial = (qmp: Qmp, bytesMax: number, signal: AbortSignal) =>

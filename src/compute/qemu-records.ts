@@ -4,7 +4,7 @@
  */
 import type { FencedRecord } from './changes.ts';
 import type { ProcessMark } from './detached.ts';
-import type { InstanceSize } from './instance-types.ts';
+import type { InstanceSize, InstanceTypes } from './instance-types.ts';
 import type { NetworkMode } from './qemu-command.ts';
 
 export interface QemuWorkstation extends FencedRecord {
@@ -25,31 +25,26 @@ export interface Volume {
 export const ABSENT = { power: 'off', changedAt: 0, volume: null, backups: {}, machine: null } as const;
 
 export interface QemuSettings {
-  /** `auto`: KVM where a machine runs on it, else TCG, which is slower by far. */
-  readonly accelerator: 'auto' | 'kvm' | 'tcg';
-  /** What all workstations may take together; undefined: what the host has, less a reserve. */
-  readonly memoryMib: number | undefined;
-  /** Changes and extends the built-in types, such as `g4dn.xlarge=2:4096,mine.small=1:1024`: vCPUs and MiB. */
-  readonly instanceTypes: string;
+  /** What each type of workstation is given. */
+  readonly instanceTypes: InstanceTypes;
+  /** What all workstations may take together, each with its overhead. */
+  readonly memoryMib: number;
   /** `none`: a guest reaches nothing. `nat`: it reaches what the server's host reaches, the host itself included. */
   readonly network: NetworkMode;
   /** From the start of a machine until it must be usable. */
-  readonly bootSeconds: number;
+  readonly bootMs: number;
   /** For a guest to shut itself down, before it is ended. */
-  readonly stopSeconds: number;
+  readonly stopMs: number;
+  /** `auto`: KVM where a machine runs on it, else TCG, which is slower by far. */
+  readonly accelerator: 'auto' | 'kvm' | 'tcg';
   /** For an image without a guest agent: its screen counts, this long after the firmware. */
-  readonly agentSeconds: number;
+  readonly agentMs: number;
   /** For each initialization script. */
-  readonly scriptSeconds: number;
+  readonly scriptMs: number;
 }
 
-export const QEMU_DEFAULTS: QemuSettings = {
+export const QEMU_DEFAULTS: Pick<QemuSettings, 'accelerator' | 'agentMs' | 'scriptMs'> = {
   accelerator: 'auto',
-  memoryMib: undefined,
-  instanceTypes: '',
-  network: 'none',
-  bootSeconds: 300,
-  stopSeconds: 60,
-  agentSeconds: 90,
-  scriptSeconds: 600,
+  agentMs: 90_000,
+  scriptMs: 600_000,
 };

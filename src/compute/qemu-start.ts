@@ -85,7 +85,7 @@ export async function startWorkstation(parts: StartParts, start: Start, volume: 
     throw error;
   }
   start.tell(RUNS_PERCENT);
-  await boot(parts, start, { qmp: machine.qmp, events, leftMs: parts.settings.bootSeconds * 1_000 });
+  await boot(parts, start, { qmp: machine.qmp, events, leftMs: parts.settings.bootMs });
 }
 
 /** A machine that has its disks and waits to run. The slow things are done at once: QEMU starts while a volume is made. */
@@ -158,7 +158,7 @@ export async function takeOver(parts: StartParts, start: Start, found: QemuWorks
     throw error;
   }
   const sinceMs = parts.clock.now() - found.changedAt;
-  await boot(parts, start, { qmp, events, leftMs: parts.settings.bootSeconds * 1_000 - sinceMs });
+  await boot(parts, start, { qmp, events, leftMs: parts.settings.bootMs - sinceMs });
   return true;
 }
 
@@ -171,20 +171,20 @@ interface Booting {
 /** Waits for a machine that runs, has it initialized, and writes down that it can be used. */
 async function boot(parts: StartParts, { request, runPlace, tell }: Start, { qmp, events, leftMs }: Booting) {
   const { id, signal, platform, scripts } = request;
-  const { bootSeconds, agentSeconds, scriptSeconds } = parts.settings;
+  const { bootMs, agentMs, scriptMs } = parts.settings;
   const { log } = parts;
   try {
     const agent = await waitUntilUsable(
       {
         ...{ directory: runPlace, qmp, leftMs, events, needsAgent: scripts.length > 0 },
-        limits: { bootMs: bootSeconds * 1_000, agentMs: agentSeconds * 1_000 },
+        limits: { bootMs, agentMs },
         onFraction: (fraction) => tell(RUNS_PERCENT + fraction * (USABLE_PERCENT - RUNS_PERCENT)),
       },
       signal,
     );
     try {
       const onFraction = (fraction: number) => tell(USABLE_PERCENT + fraction * (100 - USABLE_PERCENT));
-      const initialization = { id, platform, scripts, scriptMs: scriptSeconds * 1_000, log, onFraction };
+      const initialization = { id, platform, scripts, scriptMs, log, onFraction };
       if (agent) await runScripts(agent, initialization, signal);
     } finally {
       agent?.close();

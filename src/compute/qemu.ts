@@ -19,14 +19,8 @@ import { type AcceleratorFound, findAccelerator } from './accelerator.ts';
 import { type ChangeRecord, createChanges, Effects } from './changes.ts';
 import { type Compute, ComputeFailure, type Desktop, volumeGone, type WorkstationRequest } from './compute.ts';
 import { isAlive, type ProcessMark, processesIn } from './detached.ts';
-import { HostCapacity, hostMemoryMib } from './host-capacity.ts';
-import {
-  INSTANCE_TYPES,
-  type InstanceSize,
-  type InstanceTypes,
-  instanceSize,
-  parseInstanceTypes,
-} from './instance-types.ts';
+import { HostCapacity } from './host-capacity.ts';
+import { type InstanceSize, instanceSize } from './instance-types.ts';
 import { QEMU } from './qemu-command.ts';
 import { openDesktop } from './qemu-desktop.ts';
 import { backupPath, copyDisk, diskFull, exists, volumePath } from './qemu-disk.ts';
@@ -45,7 +39,7 @@ export interface QemuComputeOptions {
   /** Made where it is missing: for volumes, backups and sockets. */
   readonly directory: string;
   readonly log: Log;
-  readonly settings?: Partial<QemuSettings>;
+  readonly settings: Omit<QemuSettings, keyof typeof QEMU_DEFAULTS> & Partial<QemuSettings>;
 }
 
 export interface QemuCompute extends Compute {
@@ -55,6 +49,8 @@ export interface QemuCompute extends Compute {
 
 const TOOLS = [QEMU, 'qemu-img', 'prlimit', 'setpriv'];
 const RUN_DIRECTORY = 'run';
+/** Of a workstation's directory: its id. */
+const PLACE = /^[A-Za-z0-9_-]{1,64}$/;
 const NEVER = new AbortController().signal;
 
 /** What is missing for it to run here, with the packages to install; undefined where nothing is. */
@@ -66,7 +62,7 @@ export async function whyNoQemu(): Promise<string | undefined> {
   return `${missing.join(' and ')} missing: apt-get install ${packages.join(' ')}`;
 }
 
-/** @throws Error where a setting makes no sense. */
+/** Ends and removes what no record knows of; whatever else runs goes on. */
 export async function openQemuCompute(options: QemuComputeOptions): Promise<QemuCompute> {
   makePrivateDirectory(options.directory);
   const compute = new QemuMachines({ ...options, directory: await realpath(options.directory) });
@@ -77,7 +73,6 @@ export async function openQemuCompute(options: QemuComputeOptions): Promise<Qemu
 class QemuMachines implements QemuCompute {
   readonly #options: QemuComputeOptions;
   readonly #settings: QemuSettings;
-  readonly #types: InstanceTypes;
   readonly #capacity: HostCapacity;
   readonly #change: ChangeRecord<QemuWorkstation>;
   readonly #effects = new Effects();
@@ -89,36 +84,42 @@ class QemuMachines implements QemuCompute {
   constructor(options: QemuComputeOptions) {
     this.#options = options;
     this.#settings = { ...QEMU_DEFAULTS, ...options.settings };
-    const types = parseInstanceTypes(this.#settings.instanceTypes);
-    if (!types) throw new Error('instance types must be like g4dn.xlarge=4:16384: vCPUs and MiB, separated by commas');
-    this.#types = { ...INSTANCE_TYPES, ...types };
-    this.#capacity = new HostCapacity(this.#settings.memoryMib ?? hostMemoryMib());
+    this.#capacity = new HostCapacity(this.#settings.memoryMib);
     this.#change = createChanges<QemuWorkstation>({ records: options.records, clock: options.clock, absent: ABSENT });
   }
 
   accelerator(): Promise<AcceleratorFound> {
-    this.#accelerator ??= findAccelerator(this.#settings.accelerator, this.#options.directory, NEVER);
+    this.#accelerator ??= this.#findAccelerator();
     return this.#accelerator;
   }
 
   /** Counts the machines that run, and removes what has no record: it was about to be destroyed. */
   async takeStock(): Promise<void> {
     const { records, directory } = this.#options;
+    // Looked at before the records: another process may be making a workstation, whose record is the first thing of it.
+    const places = (await readdir(directory)).filter((name) => PLACE.test(name));
     const ids = new Set(await records.ids());
     for (const id of ids) {
       const machine = (await records.get(id))?.machine;
       if (machine && isAlive(machine.mark)) this.#know(id, machine.mark, machine.size);
     }
-    for (const name of await readdir(directory)) {
-      if (ids.has(name) || !/^[A-Za-z0-9_-]{1,64}$/.test(name)) continue;
-      await this.#end(name, undefined, 0, NEVER);
-      await rm(join(directory, name), { recursive: true, force: true });
+    for (const id of places.filter((name) => !ids.has(name))) {
+      await this.#end(id, undefined, 0, NEVER);
+      await rm(join(directory, id), { recursive: true, force: true });
     }
+  }
+
+  async #findAccelerator(): Promise<AcceleratorFound> {
+    const { directory, log } = this.#options;
+    const found = await findAccelerator(this.#settings.accelerator, directory, NEVER);
+    const { accelerator, reason } = found;
+    log.info({ accelerator, ...(reason !== undefined && { reason }) }, 'workstations run on QEMU');
+    return found;
   }
 
   async ensure(request: WorkstationRequest): Promise<void> {
     request.signal.throwIfAborted();
-    const size = instanceSize(this.#types, request.instanceType);
+    const size = instanceSize(this.#settings.instanceTypes, request.instanceType);
     if (!size) throw unknownType(request.instanceType);
     this.#promise(request.id, size);
     try {
@@ -139,7 +140,7 @@ class QemuMachines implements QemuCompute {
         (record) => record && (record.power === 'off' ? {} : { power: 'stopping' }),
       );
       if (!found) return;
-      await this.#end(id, found, deletes ? 0 : this.#settings.stopSeconds * 1_000, signal);
+      await this.#end(id, found, deletes ? 0 : this.#settings.stopMs, signal);
       const volume = deletes ? null : found.volume;
       if (volume === null) await rm(volumePath(this.#place(id)), { force: true });
       await this.#change({ ...request, signal }, () => ({ power: 'off', machine: null, volume }));
@@ -266,7 +267,7 @@ class QemuMachines implements QemuCompute {
     };
     try {
       if (machine && found?.power === 'starting' && (await takeOver(parts, start, found))) return;
-      await this.#end(id, found, found?.power === 'stopping' ? this.#settings.stopSeconds * 1_000 : 0, signal);
+      await this.#end(id, found, found?.power === 'stopping' ? this.#settings.stopMs : 0, signal);
       this.#promise(id, size);
       start.tell(0);
       await startWorkstation(parts, start, await this.#prepareVolume(request, found));

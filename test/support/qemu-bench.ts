@@ -21,14 +21,16 @@ const KILLED_WITHIN_MS = 120_000;
 
 /** Small and quick: what the tests mean by an instance type. */
 export const TINY = 'tiny.small';
-const SETTINGS: Partial<QemuSettings> = {
+const SIZE = { vcpus: 1, memoryMib: 32 };
+const SETTINGS = {
   accelerator: 'tcg',
   memoryMib: 4_096,
-  instanceTypes: `${TINY}=1:32,g4dn.xlarge=1:32`,
-  bootSeconds: 120,
-  stopSeconds: 1,
-  agentSeconds: 0,
-};
+  network: 'none',
+  instanceTypes: { [TINY]: SIZE, 'g4dn.xlarge': SIZE },
+  bootMs: 120_000,
+  stopMs: 1_000,
+  agentMs: 0,
+} as const;
 
 export interface LogLine {
   readonly fields: Readonly<Record<string, unknown>>;
