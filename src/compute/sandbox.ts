@@ -28,6 +28,7 @@ import {
 } from './compute.ts';
 import { hasEnded, isAlive, type ProcessMark } from './detached.ts';
 import { HostCapacity } from './host-capacity.ts';
+import { type InstanceTypes, instanceSize } from './instance-types.ts';
 import type { Records } from './records.ts';
 import { DISPLAY_SOCKET, type SandboxPrograms, sandboxCommand } from './sandbox-command.ts';
 import { connectDisplay, requireDisplay } from './sandbox-display.ts';
@@ -52,8 +53,7 @@ export interface SandboxedWorkstation extends FencedRecord {
 }
 
 export interface SandboxSettings {
-  /** Memory of a workstation of this instance type; undefined where there is no such type. */
-  readonly memoryMibOf: (instanceType: string) => number | undefined;
+  readonly instanceTypes: InstanceTypes;
   /** That workstations may take together. */
   readonly memoryMib: number;
   /** Within which a workstation must be usable. */
@@ -369,8 +369,8 @@ class SandboxCompute implements Compute {
         `Initialization script ${script.name} cannot be run: ${why}.`,
       );
     }
-    const memoryMib = this.#options.settings.memoryMibOf(instanceType);
-    if (memoryMib !== undefined) return memoryMib;
+    const size = instanceSize(this.#options.settings.instanceTypes, instanceType);
+    if (size) return size.memoryMib;
     throw new ComputeFailure(
       'INSUFFICIENT_CAPACITY',
       `This server has no instance type ${instanceType}. Its administrator can add it by the setting BACKLOT_INSTANCE_TYPES.`,

@@ -62,7 +62,7 @@ export async function sandboxBench(t: Owner, clock: ManualClock = new ManualCloc
     log: SILENT,
   };
   const settings: SandboxSettings = {
-    memoryMibOf: (instanceType) => (instanceType === 'g4dn.xlarge' ? MEMORY_MIB : undefined),
+    instanceTypes: { 'g4dn.xlarge': { vcpus: 1, memoryMib: MEMORY_MIB } },
     memoryMib: 16_384,
     bootMs: 120_000,
     stopMs: 20_000,
@@ -97,6 +97,20 @@ function usualImage(passphrase: Buffer): Promise<string> {
     return place;
   })();
   return usual;
+}
+
+const ENDLESS = { name: 'endless', text: 'sleep 3600', runAs: 'user', parameters: {} } as const;
+
+/** The same server, whose starts do not end by themselves. */
+export function held(compute: Compute): Compute {
+  return {
+    ensure: (request) => compute.ensure({ ...request, scripts: [ENDLESS] }),
+    stop: (request) => compute.stop(request),
+    backUp: (request) => compute.backUp(request),
+    destroy: (request) => compute.destroy(request),
+    open: (id, signal) => compute.open(id, signal),
+    list: () => compute.list(),
+  };
 }
 
 async function encrypt(file: string, place: string, passphrase: Buffer): Promise<void> {
