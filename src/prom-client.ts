@@ -10,5 +10,6 @@ const require = createRequire(import.meta.url);
 
 export const Counter = require('prom-client/lib/counter.js') as PromClient['Counter'];
 export const Gauge = require('prom-client/lib/gauge.js') as PromClient['Gauge'];
+export const Histogram = require('prom-client/lib/histogram.js') as PromClient['Histogram'];
 export const Registry = require('prom-client/lib/registry.js') as PromClient['Registry'];
 export type { Metric, Registry as MetricRegistry } from 'prom-client';
