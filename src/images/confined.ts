@@ -23,7 +23,7 @@ const NOBODY = 65_534;
  */
 const FIRST_FREE_USER = 1_879_048_192;
 const USERS_PER_PROCESS = 32;
-const TOOL_DIRECTORIES = ['/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin', '/sbin', '/bin'];
+export const TOOL_DIRECTORIES = ['/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin', '/sbin', '/bin'];
 const ERRORS_LENGTH_MAX = 4_096;
 /** Far more than a conversion needs, far less than what brings a machine down. */
 const ADDRESS_SPACE_BYTES_MAX = 4 * 2 ** 30;
