@@ -409,7 +409,15 @@ describe('set-up and the packages of npm', () => {
 describe('set-up and the machine that tests start', () => {
   it('has the lists of packages renewed when it cannot be made, and tries again', (t) => {
     const again = 'setup: trying that again with new lists of packages';
-    const lines = [NPM_THERE, COMPILED, 'the machine of the tests', again, UPDATE, 'the machine of the tests', SAYS_READY];
+    const lines = [
+      NPM_THERE,
+      COMPILED,
+      'the machine of the tests',
+      again,
+      UPDATE,
+      'the machine of the tests',
+      SAYS_READY,
+    ];
     happens(t, { fails: 'old lists' }, 0, lines);
   });
 

@@ -42,7 +42,8 @@ async function build(given: Arguments, config: Config): Promise<object> {
   if (recipe !== DESKTOP) throw new CommandFailed(`There is no recipe ${recipe}. There is: ${DESKTOP}`);
   const desktop = requireDesktop(given);
   const output = given.option('output');
-  if (output !== undefined) return stoppable('Stopped. Nothing was made.', (signal) => buildFile(resolve(output), given, desktop, signal));
+  if (output !== undefined)
+    return stoppable('Stopped. Nothing was made.', (signal) => buildFile(resolve(output), given, desktop, signal));
   return withParts(config, async (parts) => {
     const wish = await requireWish(given, { platform: 'LINUX', name: DESKTOP }, parts);
     return stoppable(NOTHING_IMPORTED, (signal) =>
@@ -64,7 +65,9 @@ async function buildFile(
 ): Promise<{ file: string; sizeBytes: number }> {
   const pointless = ['name', ...Object.keys(WISH_OPTIONS)].find((name) => given.option(name) !== undefined);
   if (pointless !== undefined) {
-    throw new CommandFailed(`--${pointless} is for an image that is brought in, which --output leaves to you. Say one of both.`);
+    throw new CommandFailed(
+      `--${pointless} is for an image that is brought in, which --output leaves to you. Say one of both.`,
+    );
   }
   if (await exists(file)) throw new CommandFailed(`${file} exists already. Say another name, or delete it.`);
   const place = dirname(file);

@@ -25,14 +25,23 @@ const PROGRAMS = { mmdebstrap: 'mmdebstrap', 'apt-get': 'apt', tar: 'tar', [KEYR
 const PACKAGES = [
   ...['linux-image-amd64', 'initramfs-tools', 'zstd', 'systemd-sysv', 'udev', 'dbus', 'libpam-systemd', 'kmod'],
   ...['qemu-guest-agent', 'systemd-resolved', 'iproute2', 'iputils-ping', 'fdisk', 'e2fsprogs', 'less', 'nano'],
-  ...['xserver-xorg-core', 'xserver-xorg-input-libinput', 'xinit', 'x11-xserver-utils', 'dbus-bin', 'fonts-dejavu-core'],
+  ...[
+    'xserver-xorg-core',
+    'xserver-xorg-input-libinput',
+    'xinit',
+    'x11-xserver-utils',
+    'dbus-bin',
+    'fonts-dejavu-core',
+  ],
   ...['xfce4-session', 'xfwm4', 'xfce4-panel', 'xfdesktop4', 'xfce4-settings', 'xfce4-terminal', 'thunar', 'mousepad'],
   ...['ristretto', 'adwaita-icon-theme'],
 ];
 
 /** What a workstation has no use for. What is left of a package's documents is its licence. */
 const LEFT_OUT = [
-  ...['doc', 'man', 'info', 'locale', 'lintian', 'help', 'gnome/help'].map((name) => `path-exclude=/usr/share/${name}/*`),
+  ...['doc', 'man', 'info', 'locale', 'lintian', 'help', 'gnome/help'].map(
+    (name) => `path-exclude=/usr/share/${name}/*`,
+  ),
   'path-include=/usr/share/doc/*/copyright',
   'path-include=/usr/share/locale/locale.alias',
 ];
@@ -42,7 +51,18 @@ const DRIVERS = [
   ...['virtio', 'block', 'net/virtio_net', 'net/net_failover', 'net/tun', 'net/veth', 'char/virtio_console'],
   ...['char/hw_random/virtio', 'gpu/drm/drm', 'gpu/drm/tiny/bochs', 'gpu/drm/virtio', 'gpu/drm/ttm', 'gpu/drm/qxl'],
   ...['firmware/qemu_fw_cfg', 'hid/hid', 'hid/usbhid', 'input/evdev', 'input/keyboard', 'input/mouse', 'input/serio'],
-  ...['usb/core', 'usb/host', 'usb/common', 'acpi', 'ata', 'scsi/scsi_mod', 'scsi/sd_mod', 'scsi/sr_mod', 'cdrom', 'i2c'],
+  ...[
+    'usb/core',
+    'usb/host',
+    'usb/common',
+    'acpi',
+    'ata',
+    'scsi/scsi_mod',
+    'scsi/sd_mod',
+    'scsi/sr_mod',
+    'cdrom',
+    'i2c',
+  ],
   ...['scsi/virtio_scsi', 'md', 'nvme', 'vhost', 'rtc', 'video', 'virt', 'dma-buf'],
 ];
 const TRIMMED_KERNEL = [
@@ -100,7 +120,11 @@ export async function withDesktop<T>(request: DesktopRequest, use: (disk: string
     await mkdir(tree);
     // The system's users own its files: where we may not say so, fakeroot remembers it.
     const owned = join(scratch, 'owned');
-    await runAs(rights.unpack(owned), ['tar', '--numeric-owner', '-xpf', archive, '-C', tree, '--exclude=./dev/*'], options);
+    await runAs(
+      rights.unpack(owned),
+      ['tar', '--numeric-owner', '-xpf', archive, '-C', tree, '--exclude=./dev/*'],
+      options,
+    );
     await rm(archive);
     request.onProgress('Making the disk', 50);
     const target = join(scratch, 'disk.qcow2');

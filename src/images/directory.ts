@@ -154,7 +154,12 @@ export class ImageDirectory implements Images {
           await this.#requireSpaceFor(source);
           return this.#stage(request.id, place, (staged) =>
             withFile(createFile(join(staged, MACHINE_DISK)), (target) =>
-              bringIn(source, target, { nameHint: request.file, ...request, signal, onFraction: progress.part(0, 100) }),
+              bringIn(source, target, {
+                nameHint: request.file,
+                ...request,
+                signal,
+                onFraction: progress.part(0, 100),
+              }),
             ),
           );
         }),

@@ -198,7 +198,8 @@ function textOf(bytes: Buffer): string {
 
 function requireName(name: string): string {
   if (name === '') refuseCorrupt('one of its entries has no name');
-  if (name.length > NAME_BYTES_MAX || name.includes('\0')) refuseCorrupt('the name of one of its entries is impossible');
+  if (name.length > NAME_BYTES_MAX || name.includes('\0'))
+    refuseCorrupt('the name of one of its entries is impossible');
   return name;
 }
 
@@ -227,6 +228,9 @@ function take(said: Extension, key: string, value: string): void {
     if (!/^\d{1,15}$/.test(value)) refuseCorrupt('one of its extended headers holds an impossible length');
     said.sizeBytes = Number(value);
   } else if (key.startsWith('GNU.sparse.')) {
-    refuse('UNSUPPORTED_FEATURE', 'The tar archive holds sparse files, which are not taken; make it again without --sparse.');
+    refuse(
+      'UNSUPPORTED_FEATURE',
+      'The tar archive holds sparse files, which are not taken; make it again without --sparse.',
+    );
   }
 }

@@ -27,7 +27,8 @@ export async function inspectTar(reader: DiskReader, virtualBytesMax: number): P
   for (let entries = 0; ; entries += 1) {
     const entry = await headers.next();
     if (entry === undefined) break;
-    if (entries === ENTRIES_MAX) refuse('TOO_LARGE', 'The tar archive has too many entries; leave out what is not needed.');
+    if (entries === ENTRIES_MAX)
+      refuse('TOO_LARGE', 'The tar archive has too many entries; leave out what is not needed.');
     tree.add(entry);
   }
   await requireNothingBehind(reader, headers.offset);
@@ -52,7 +53,10 @@ class Tree {
     const parts = partsOf(name);
     const path = parts.join('/');
     if (/\.ovf$/i.test(path)) {
-      refuse('UNSUPPORTED_FORMAT', 'This is an OVA file, which is an archive; unpack it and give the disk image inside.');
+      refuse(
+        'UNSUPPORTED_FORMAT',
+        'This is an OVA file, which is an archive; unpack it and give the disk image inside.',
+      );
     }
     // An entry for the root itself, which most archives begin with.
     if (parts.length === 0) {

@@ -6,7 +6,16 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { existsSync, linkSync, lstatSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  linkSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { open, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
@@ -195,12 +204,20 @@ describe('archives that are not whole, or not what they should be', () => {
     ['a length that is no number', 'CORRUPT_HEADER', { name: 'x', sizeField: Buffer.from('12 45678901\0') }],
     ['a length beyond the end', 'TRUNCATED', { name: 'x', sizeField: Buffer.from('77777777777\0') }],
     ['a negative length', 'CORRUPT_HEADER', { name: 'x', sizeField: Buffer.alloc(12, 0xff) }],
-    ['a binary length beyond any file', 'CORRUPT_HEADER', { name: 'x', sizeField: huge([0x80, 0xff, 0xff, 0xff, 0xff]) }],
+    [
+      'a binary length beyond any file',
+      'CORRUPT_HEADER',
+      { name: 'x', sizeField: huge([0x80, 0xff, 0xff, 0xff, 0xff]) },
+    ],
     ['a pax length beyond the end', 'TRUNCATED', paxPart({ size: '999999999' }), { name: 'x' }],
     ['a pax length that is no number', 'CORRUPT_HEADER', paxPart({ size: '-1' }), { name: 'x' }],
     ['a directory with a length', 'CORRUPT_HEADER', { name: 'x', type: '5', content: Buffer.alloc(BLOCK) }],
     ['a pax name for all', 'CORRUPT_HEADER', paxPart({ path: 'x' }, 'g'), { name: 'y' }],
-    ['pax records that lie about their length', 'CORRUPT_HEADER', { name: 'p', type: 'x', content: Buffer.from('99 path=x\n') }],
+    [
+      'pax records that lie about their length',
+      'CORRUPT_HEADER',
+      { name: 'p', type: 'x', content: Buffer.from('99 path=x\n') },
+    ],
     ['pax records without a length', 'CORRUPT_HEADER', { name: 'p', type: 'x', content: Buffer.from('path=x\n') }],
     ['an extended header of two MiB', 'CORRUPT_HEADER', { name: 'p', type: 'x', content: Buffer.alloc(2 ** 21, 'x') }],
     ['an extended header that belongs to nothing', 'CORRUPT_HEADER', paxPart({ path: 'x' })],

@@ -69,7 +69,20 @@ async function fingerprint(): Promise<string> {
 async function build(scratch: string): Promise<string> {
   const tree = join(scratch, 'tree');
   await cp(join(GUEST, 'root'), tree, { recursive: true });
-  for (const name of ['boot', 'data', 'dev', 'home/artist', 'lib/modules', 'proc', 'root', 'run', 'sys', 'tmp'])
+  for (const name of [
+    'boot',
+    'data',
+    'dev',
+    'home/artist',
+    'lib/modules',
+    'proc',
+    'root',
+    'run',
+    'sys',
+    'tmp',
+    'var/log',
+    'var/run',
+  ])
     await mkdir(join(tree, name), { recursive: true });
   await installBusybox(tree);
   await installAgent(tree, scratch);
@@ -80,7 +93,8 @@ async function build(scratch: string): Promise<string> {
     {
       ...{ tree, label: 'tiny', diskMebibytes: DISK_MEBIBYTES, target, compressed: true, scratch },
       // The last console is the one that init speaks on: the serial one, so that the screen stays for the shell.
-      grubScript: 'linux /boot/vmlinuz console=tty0 console=ttyS0 loglevel=4 mitigations=off\ninitrd /boot/initrd.gz\nboot\n',
+      grubScript:
+        'linux /boot/vmlinuz console=tty0 console=ttyS0 loglevel=4 mitigations=off\ninitrd /boot/initrd.gz\nboot\n',
     },
     { signal: AbortSignal.timeout(BUILD_LIMIT_MS) },
   );
@@ -102,7 +116,8 @@ async function installAgent(tree: string, scratch: string): Promise<void> {
   await cp(agent, join(tree, 'usr/sbin/qemu-ga'));
   const { stdout } = await run('ldd', [agent]);
   const missing = /^\s*(\S+) => not found/m.exec(stdout);
-  if (missing) throw new Error(`this machine lacks ${missing[1]}, which Debian's guest agent needs; run: npm run setup`);
+  if (missing)
+    throw new Error(`this machine lacks ${missing[1]}, which Debian's guest agent needs; run: npm run setup`);
   for (const [library] of stdout.matchAll(/\/\S+(?= \(0x)/g)) await copyInto(tree, library);
 }
 
@@ -187,7 +202,10 @@ class Modules {
 
 /** File names have dashes where the kernel has underscores. */
 function nameOf(path: string): string {
-  return path.replace(/^.*\//, '').replace(/\.ko.*$/, '').replaceAll('-', '_');
+  return path
+    .replace(/^.*\//, '')
+    .replace(/\.ko.*$/, '')
+    .replaceAll('-', '_');
 }
 
 /** A file of this machine, at the same place in the tree. */
