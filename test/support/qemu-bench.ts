@@ -10,10 +10,10 @@ import { openRecords, type Records } from '../../src/compute/records.ts';
 import { createFile, withFile } from '../../src/files.ts';
 import { Confinement } from '../../src/images/confined.ts';
 import { encryptDisk } from '../../src/images/encrypt.ts';
+import { type TinyGuest, tinyGuestDisk } from './boot-sector.ts';
 import { ManualClock } from './domain.ts';
 import { SimulatedKeys } from './simulated.ts';
 import { type Owner, temporaryDirectory } from './temporary.ts';
-import { type TinyGuest, tinyGuestDisk } from './tiny-guest.ts';
 import { until } from './until.ts';
 
 const PASSPHRASE = Buffer.from('a passphrase for every image of the tests').toString('base64');
