@@ -6,8 +6,8 @@
  * for a while. Everything that is looked at comes from the guest and can only hurt the guest's own session. There is always
  * an end: the boot limit.
  */
-import { setTimeout as delay } from 'node:timers/promises';
 import type { Log } from '../log.ts';
+import { pause } from './changes.ts';
 import { ComputeFailure, type Platform, type WorkstationScript } from './compute.ts';
 import { AgentLost, connectAgent, type GuestAgent } from './guest-agent.ts';
 import { endOfOutput, lastLine, scriptCommand } from './initialization.ts';
@@ -75,7 +75,7 @@ export async function waitUntilUsable(boot: Boot, signal: AbortSignal): Promise<
       if (needsAgent) throw noAgent(limits.agentMs);
       if (!isBlank(await takePicture(qmp, directory, 'ppm', signal))) return undefined;
     }
-    await delay(LOOK_MS, undefined, { signal });
+    await pause(LOOK_MS, signal);
   }
 }
 

@@ -38,10 +38,10 @@ const PROGRAMS = {
   resetting: RESETTING,
 } as const;
 
-export type TinyGuest = keyof typeof PROGRAMS | 'notBootable';
+export type BootSector = keyof typeof PROGRAMS | 'notBootable';
 
 /** A raw disk of one mebibyte. */
-export function tinyGuestDisk(guest: TinyGuest): Buffer {
+export function bootSectorDisk(guest: BootSector): Buffer {
   const disk = Buffer.alloc(DISK_BYTES);
   if (guest !== 'notBootable') {
     Buffer.from(PROGRAMS[guest], 'hex').copy(disk);
