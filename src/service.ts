@@ -27,6 +27,7 @@ import { createPasswords } from './domain/password.ts';
 import { perform } from './domain/perform.ts';
 import { createThrottle, type Throttle } from './domain/throttle.ts';
 import { Turns } from './domain/turns.ts';
+import { createGateway } from './gateway/gateway.ts';
 import { createIds, type Ids } from './ids.ts';
 import { type ImageDirectory, openImageDirectory } from './images/directory.ts';
 import { keepPlace, makeFirstAccessKey, placeOf, requireOwnKeys } from './installation.ts';
@@ -57,6 +58,8 @@ export interface Overrides {
   readonly ids?: Ids;
   readonly log?: Log;
   readonly pollMs?: number;
+  /** What workstations run on, given what the settings chose. */
+  readonly compute?: (chosen: Compute) => Compute;
 }
 
 /** What a command needs to work beside a running server. */
@@ -103,7 +106,8 @@ export async function openParts(given: Config, overrides: Overrides = {}): Promi
     const { region, accountId, diskReserveBytes } = config;
     const keys = await openLocalKeys({ directory: directory.keys, region, accountId, clock });
     const images = await openImageDirectory({ directory: directory.images, diskReserveBytes, clock });
-    const compute = await openCompute(config, directory, clock);
+    const chosen = await openCompute(config, directory, clock);
+    const compute = overrides.compute?.(chosen) ?? chosen;
     await requireOwnKeys({ store, keys, images, clock });
     const address = { url: addressOf(config, config.port) };
     const settings = domainSettings(config, address);
@@ -216,6 +220,11 @@ function assemble(
   const services: Services = { ...parts, turns: new Turns(), audit, wake: worker.wake };
   const throttle = throttleOf(config);
   const loginParts = { ...parts, passwords: createPasswords(), limits: new LoginLimits(), loginMs: config.loginMs };
+  const gateway = createGateway({
+    ...parts,
+    metrics: metrics.streams,
+    services: { ...parts, viewersMax: config.streamViewersMax },
+  });
   let ready = false;
   let wakes: Wakes | undefined;
   const server = createApiServer<Handler<OperationName>, Principal>(
@@ -232,6 +241,8 @@ function assemble(
         metrics.refused(error, call.operation.access, principal !== undefined);
         if (principal) audit.refused({ ...call, principal }, error);
       },
+      findPlace: gateway.findPlace,
+      upgrades: gateway.upgrades,
     },
     new Map<string, (request: PlainRequest) => Promise<PlainAnswer>>([
       ['GET /healthz', async () => plainText(200, 'ok')],
@@ -267,6 +278,7 @@ function assemble(
     renewCertificate: () => renewCertificate(server, parts),
     close: async (graceMs = GRACE_MS) => {
       ready = false;
+      gateway.close();
       const closed = server.listening ? new Promise((resolve) => server.close(resolve)) : undefined;
       server.closeIdleConnections();
       const impatience = setTimeout(() => server.closeAllConnections(), graceMs);

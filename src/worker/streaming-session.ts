@@ -18,6 +18,7 @@ import {
 import { streamingSessionBackupLifecycle } from '../domain/streaming-session-backup.ts';
 import { endOfTime, limitWhenReady, limitWhenStopped } from '../domain/streaming-session-clock.ts';
 import { NO_TICKET, streamingSessionStreamLifecycle } from '../domain/streaming-session-stream.ts';
+import { endViewersOf } from '../domain/viewer.ts';
 import type { Ids } from '../ids.ts';
 import type { Row, Store } from '../store/store.ts';
 import { moveChildren } from './children.ts';
@@ -148,9 +149,10 @@ async function destroySession(row: Row, { signal }: JobContext, ports: Streaming
   return { event: { type: 'deleted', releaseName: true } };
 }
 
-function closeStreams({ id }: Row, ports: StreamingSessionPorts): Promise<void> {
+async function closeStreams({ id }: Row, ports: StreamingSessionPorts): Promise<void> {
   const closed = { type: 'closed', privateChanges: NO_TICKET };
-  return moveChildren(id, streamingSessionStreamLifecycle as Lifecycle, closed, ports);
+  await moveChildren(id, streamingSessionStreamLifecycle as Lifecycle, closed, ports);
+  await endViewersOf(id, ports.store);
 }
 
 /** What a caller could have done a moment earlier. */
