@@ -24,10 +24,13 @@ import { isPrincipalId, timesDisabled } from './user.ts';
 export const RETURN_MS = 15 * 60_000;
 /** A connected viewer's row is written again when it has less than this left. */
 const RENEW_MS = 10 * 60_000;
-/** State of a viewer that made room for a newer one; any other is PRESENT. */
+/** State of a viewer that made room for a newer one. */
 export const REPLACED = 'REPLACED';
+/** State of a viewer of a run of its session that is over. Any other is PRESENT. */
+export const ENDED = 'ENDED';
 /** More than a session may have: for lists, which have a limit. */
 const VIEWERS_MAX = 1_000;
+const ROWS_PER_LOOK = 200;
 /** How often a write is tried again because something else changed in between. */
 const ATTEMPTS_MAX = 5;
 
@@ -199,11 +202,12 @@ export async function lookAtViewer(
   services: ViewerServices,
 ): Promise<Standing | ViewerEnd> {
   const row = await services.store.get(KIND.viewer, streamId);
-  // It went with the run of its session.
-  if (!row) return 'session-ended';
+  if (!row) return 'too-late';
   if (read<ViewerPrivate>(row).connectionId !== connectionId) return 'replaced';
   const standing = await standingOf(row, services);
-  if (typeof standing !== 'string' && row.dueAt! - services.clock.now() < RENEW_MS) await renew(row, services);
+  if (typeof standing !== 'string' && row.dueAt! - services.clock.now() < RENEW_MS) {
+    await writeUnlessChanged({ op: 'update', row: renewed(row, services) }, services.store);
+  }
   return standing;
 }
 
@@ -211,22 +215,13 @@ function renewed(row: Row, { clock }: Pick<Services, 'clock'>): Row {
   return { ...row, version: row.version + 1, dueAt: clock.now() + RETURN_MS };
 }
 
-async function renew(row: Row, services: ViewerServices): Promise<void> {
-  try {
-    await services.store.write([{ op: 'update', row: renewed(row, services) }]);
-  } catch (error) {
-    // Changed since it was read: the next look has it as it is then.
-    if (!(error instanceof GuardFailed)) throw error;
-  }
-}
-
 // --- What a viewer depends on ---
 
 async function standingOf(row: Row, services: ViewerServices): Promise<Standing | ViewerEnd> {
   const { store, clock, viewersMax } = services;
   const session = await store.get(KIND.streamingSession, row.parentId!);
-  if (session?.state !== 'READY') return 'session-ended';
-  if (row.state !== PRESENT) return 'replaced';
+  if (session?.state !== 'READY' || row.state === ENDED) return 'session-ended';
+  if (row.state === REPLACED) return 'replaced';
   if (row.dueAt! <= clock.now()) return 'too-late';
   const { askedBy, timesDisabled: people } = read<ViewerPrivate>(row);
   if (!(await areAllowed(session, askedBy, people, store))) return 'not-allowed';
@@ -309,34 +304,29 @@ function cookieRefused(): ServiceError {
 
 // --- The end ---
 
-/** Viewers that could come back no longer: nothing is left to be told to them. @returns how many were deleted. */
-export async function deleteEndedViewers({ store, clock }: Pick<Services, 'store' | 'clock'>): Promise<number> {
-  let deleted = 0;
-  for (;;) {
-    const rows = await store.list({ kind: KIND.viewer, dueBy: clock.now(), limit: 200 });
-    if (rows.length === 0) return deleted;
-    deleted += await deleteViewers(rows, store);
+/** Viewers that could come back no longer: nothing is left to be told to them. */
+export async function deleteEndedViewers({ store, clock }: Pick<Services, 'store' | 'clock'>): Promise<void> {
+  const ended = { kind: KIND.viewer, dueBy: clock.now(), limit: ROWS_PER_LOOK };
+  for (let rows = await store.list(ended); rows.length > 0; rows = await store.list(ended)) {
+    for (const { kind, id, version } of rows) await writeUnlessChanged({ op: 'delete', kind, id, version }, store);
   }
 }
 
-/** Ends the viewers of a session whose run ends: of the next run they know nothing. */
+/** Ends the viewers of a session whose run ends: of the next run they see nothing. They are told, if they ask. */
 export async function endViewersOf(sessionId: string, store: Store): Promise<void> {
-  for (;;) {
-    const rows = await store.list({ kind: KIND.viewer, parentId: sessionId, limit: 200 });
-    if (rows.length === 0) return;
-    await deleteViewers(rows, store);
-  }
-}
-
-/** One that changes meanwhile is left, for the next look. */
-async function deleteViewers(rows: readonly Row[], store: Store): Promise<number> {
-  let deleted = 0;
-  for (const { kind, id, version } of rows) {
-    try {
-      deleted += await store.write([{ op: 'delete', kind, id, version }]);
-    } catch (error) {
-      if (!(error instanceof GuardFailed)) throw error;
+  const present = { kind: KIND.viewer, parentId: sessionId, state: PRESENT, limit: ROWS_PER_LOOK };
+  for (let rows = await store.list(present); rows.length > 0; rows = await store.list(present)) {
+    for (const row of rows) {
+      await writeUnlessChanged({ op: 'update', row: { ...row, version: row.version + 1, state: ENDED } }, store);
     }
   }
-  return deleted;
+}
+
+/** What has changed since it was read is left: the next look has it as it is then. */
+async function writeUnlessChanged(write: Write, store: Store): Promise<void> {
+  try {
+    await store.write([write]);
+  } catch (error) {
+    if (!(error instanceof GuardFailed)) throw error;
+  }
 }

@@ -6,7 +6,8 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { test } from 'node:test';
 import { gunzipSync } from 'node:zlib';
-import { endViewersOf } from '../../src/domain/viewer.ts';
+import { redeemTicket } from '../../src/domain/viewer.ts';
+import { openSqlite } from '../../src/store/sqlite.ts';
 import { FakeDesktop, picture } from '../support/desktop.ts';
 import { startService } from '../support/service.ts';
 import { cutText, type Streams, startStreams, type Viewer } from '../support/streams.ts';
@@ -150,10 +151,16 @@ for (const [what, code, end] of [
   ],
   ['a newer one comes', 4001, async (streams: Streams, id: string) => streams.connect(await streams.open(id))],
   [
-    // As another server would: this one is told by nobody.
-    'the row is gone',
-    4002,
-    ({ service }: Streams, id: string) => endViewersOf(id, service.service.parts.store),
+    // This one is told by nobody, and finds it in the database.
+    'a newer one comes on another server',
+    4001,
+    async ({ service, makeStream }: Streams, id: string) => {
+      const { parts } = service.service;
+      const { streamId, ticket } = await makeStream(id);
+      const store = openSqlite({ path: parts.directory.database, now: parts.clock.now });
+      await redeemTicket(streamId, ticket, {}, { ...parts, store, viewersMax: 1 });
+      await store.close();
+    },
   ],
 ] as const) {
   test(`a viewer ends when ${what}, and is told in words`, async (t) => {
@@ -164,7 +171,10 @@ for (const [what, code, end] of [
     const closing = await viewer.closed();
     assert.equal(closing.code, code);
     assert.match(closing.words, /\.$/);
-    await until('the desktop is let go', () => streams.desktop.connections.size === (code === 4001 ? 1 : 0));
+    await until(
+      'the desktop is let go',
+      () => streams.desktop.connections.size === (what === 'a newer one comes' ? 1 : 0),
+    );
   });
 }
 

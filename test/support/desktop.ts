@@ -176,10 +176,21 @@ export class Reader {
       const more = this.#stream.read() as Buffer | null;
       if (more) this.#kept = Buffer.concat([this.#kept, more]);
       else if (this.#stream.readableEnded || this.#stream.destroyed) throw new Error('the stream has ended');
-      else await Promise.race([once(this.#stream, 'readable'), once(this.#stream, 'close')]);
+      else await somethingHappens(this.#stream);
     }
     const taken = this.#kept.subarray(0, length);
     this.#kept = this.#kept.subarray(length);
     return taken;
   }
+}
+
+/** Resolves when there is something to read, or never will be. */
+function somethingHappens(stream: Socket): Promise<void> {
+  return new Promise((resolve) => {
+    const done = () => {
+      stream.off('readable', done).off('close', done);
+      resolve();
+    };
+    stream.on('readable', done).on('close', done);
+  });
 }

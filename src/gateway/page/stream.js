@@ -28,9 +28,14 @@ let rfb;
 
 // --- What is shown ---
 
+/** Text that is read out when it changes, and only then. */
+function say(id, words) {
+  if (byId(id).textContent !== words) byId(id).textContent = words;
+}
+
 function show(state, words) {
   document.body.dataset.state = state;
-  if (byId('state').textContent !== words) byId('state').textContent = words;
+  say('state', words);
   const isConnected = state === 'connected';
   byId('send-keys').disabled = !isConnected;
   byId('hint').hidden = !isConnected;
@@ -39,10 +44,10 @@ function show(state, words) {
 
 function notice(title, text, button) {
   byId('notice').hidden = false;
-  byId('notice-title').textContent = title;
-  byId('notice-text').textContent = text;
+  say('notice-title', title);
+  say('notice-text', text);
   noticeButton.hidden = button === undefined;
-  noticeButton.textContent = button ?? '';
+  say('notice-button', button ?? '');
 }
 
 function showQuality(roundTripMs) {
@@ -63,12 +68,14 @@ const told = ({ clipboard, roundTripMs }) => {
   if (roundTripMs !== undefined) showQuality(roundTripMs);
 };
 
-/** Shows the desktop for as long as it lasts. @returns how it ended, and after how long */
+/** Shows the desktop for as long as it lasts. @returns how it ended, whether it was there at all, and how long */
 async function showDesktop() {
   const beganAt = performance.now();
+  let wasShown = false;
   const desktop = openDesktop(screen, socketAddress, {
     told,
     connected: () => {
+      wasShown = true;
       byId('notice').hidden = true;
       show('connected', 'Connected');
       const canvas = screen.querySelector('canvas');
@@ -84,7 +91,7 @@ async function showDesktop() {
   rfb = desktop.rfb;
   const ending = await desktop.ended;
   rfb = undefined;
-  return { ...ending, lastedMs: performance.now() - beganAt };
+  return { ...ending, wasShown, lastedMs: performance.now() - beganAt };
 }
 
 /** The right to the desktop: by the ticket, or by the cookie that it became. @throws Refused */
@@ -104,6 +111,7 @@ async function comeIn(withTicket) {
 async function run() {
   let withTicket = ticket !== '';
   let notUnderstood = 0;
+  let wasShown = false;
   for (let attempt = 0; ; attempt += 1) {
     let words = 'The server does not answer.';
     try {
@@ -111,6 +119,7 @@ async function run() {
       withTicket = false;
       const ending = await showDesktop();
       if (isFinal(ending.code)) throw new Refused(ending.words);
+      wasShown ||= ending.wasShown;
       if (ending.lastedMs > LASTING_MS) attempt = 0;
       notUnderstood = ending.words === NOT_UNDERSTOOD ? notUnderstood + 1 : 0;
       if (notUnderstood >= NOT_UNDERSTOOD_MAX) throw new Refused(NOT_UNDERSTOOD);
@@ -118,8 +127,12 @@ async function run() {
     } catch (error) {
       if (error instanceof Refused) return endWith(error.message);
     }
-    show('waiting', 'Connecting again…');
-    notice('The connection broke', `${words} This page tries again by itself.`, 'Try now');
+    show('waiting', wasShown ? 'Connecting again…' : 'Connecting…');
+    notice(
+      wasShown ? 'The connection broke' : 'The desktop is not there yet',
+      `${words} This page tries again by itself.`,
+      'Try now',
+    );
     await waitOrBeCalled(pauseBefore(attempt), noticeButton);
   }
 }
