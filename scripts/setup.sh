@@ -19,6 +19,7 @@ tests='/usr/bin/aws awscli
 python3-module-boto3 python3-boto3
 openssl openssl
 /usr/sbin/nginx nginx
+/usr/bin/chromium chromium
 postgresql-server postgresql'
 
 present() {
