@@ -3,6 +3,7 @@ import type { AccessLevel } from './contract/operation.ts';
 import { KIND } from './domain/kinds.ts';
 import { lifecycleOf, lifecycles } from './domain/lifecycles.ts';
 import { ServiceError } from './errors.ts';
+import type { ViewerMetrics } from './gateway/viewers.ts';
 import { Counter, Gauge, Histogram, type Metric, type MetricRegistry, Registry } from './prom-client.ts';
 import type { Row, Store } from './store/store.ts';
 
@@ -14,6 +15,7 @@ export interface Metrics {
   /** A call that ended in an error; by nobody where it never became known who called. */
   readonly refused: (error: unknown, access: AccessLevel, isKnown: boolean) => void;
   readonly auditOmitted: (lines: number) => void;
+  readonly streams: ViewerMetrics;
   readonly render: () => Promise<{ contentType: string; body: string }>;
 }
 
@@ -70,6 +72,7 @@ export function createMetrics(store: Store, now: () => number, imageBytes: () =>
     },
     workstationEnded: sessions.workstationEnded,
     ...createRefusalCounts(registers),
+    streams: createStreamMetrics(registers),
     render: async () => ({ contentType: registers[0]!.contentType, body: await registers[0]!.metrics() }),
   };
 }
@@ -148,6 +151,43 @@ function createRefusalCounts(registers: MetricRegistry[]): Pick<Metrics, 'refuse
       if (name === 'ThrottlingException') throttled.inc({ class: access === 'Read' ? 'read' : 'write', code });
     },
     auditOmitted: (lines) => omitted.inc(lines),
+  };
+}
+
+/** In seconds: a piece of picture that waits longer than a screen takes to be drawn is one that is seen to be late. */
+const RELAY_BUCKETS = [0.000_1, 0.000_3, 0.001, 0.003, 0.01, 0.03, 0.1, 1];
+
+function createStreamMetrics(registers: MetricRegistry[]): ViewerMetrics {
+  const now = new Gauge({ name: 'backlot_viewers', help: 'Windows that show a desktop', registers });
+  const endings = new Counter({
+    name: 'backlot_viewers_ended_total',
+    help: 'Windows that no longer show a desktop, by reason',
+    labelNames: ['reason'],
+    registers,
+  });
+  const bytes = new Counter({
+    name: 'backlot_stream_bytes_total',
+    help: 'Bytes between desktops and viewers, by direction',
+    labelNames: ['direction'],
+    registers,
+  });
+  const relay = new Histogram({
+    name: 'backlot_relay_seconds',
+    help: 'Time from the arrival of a piece of picture to its being handed to the network',
+    buckets: RELAY_BUCKETS,
+    registers,
+  });
+  return {
+    connected: () => now.inc(),
+    ended: (reason) => {
+      now.dec();
+      endings.inc({ reason });
+    },
+    toViewer: (count, seconds) => {
+      bytes.inc({ direction: 'to_viewer' }, count);
+      relay.observe(seconds);
+    },
+    fromViewer: (count) => bytes.inc({ direction: 'from_viewer' }, count),
   };
 }
 

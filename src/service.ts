@@ -26,6 +26,7 @@ import { perform } from './domain/perform.ts';
 import { createThrottle, type Throttle } from './domain/throttle.ts';
 import { Turns } from './domain/turns.ts';
 import { type Engine, openEngine } from './engine.ts';
+import { createGateway } from './gateway/gateway.ts';
 import { createIds, type Ids } from './ids.ts';
 import { type ImageDirectory, openImageDirectory } from './images/directory.ts';
 import { keepPlace, makeFirstAccessKey, placeOf, requireOwnKeys } from './installation.ts';
@@ -57,6 +58,8 @@ export interface Overrides {
   readonly ids?: Ids;
   readonly log?: Log;
   readonly pollMs?: number;
+  /** What workstations run on, given what the settings chose. */
+  readonly compute?: (chosen: Compute) => Compute;
 }
 
 /** What a command needs to work beside a running server. */
@@ -164,7 +167,8 @@ export async function createService(config: Config, overrides: Overrides = {}): 
       await parts.store.close();
       throw new StartError(reasonOf(error));
     });
-    return assemble({ ...parts, engine, compute: engine.compute }, overrides, unlock, certificate);
+    const compute = overrides.compute?.(engine.compute) ?? engine.compute;
+    return assemble({ ...parts, engine, compute }, overrides, unlock, certificate);
   } catch (error) {
     unlock();
     throw error;
@@ -213,6 +217,11 @@ function assemble(
   const services: Services = { ...parts, turns: new Turns(), audit, wake: worker.wake };
   const throttle = throttleOf(config);
   const loginParts = { ...parts, passwords: createPasswords(), limits: new LoginLimits(), loginMs: config.loginMs };
+  const gateway = createGateway({
+    ...parts,
+    metrics: metrics.streams,
+    services: { ...parts, viewersMax: config.streamViewersMax },
+  });
   let ready = false;
   let wakes: Wakes | undefined;
   const server = createApiServer<Handler<OperationName>, Principal>(
@@ -229,6 +238,8 @@ function assemble(
         metrics.refused(error, call.operation.access, principal !== undefined);
         if (principal) audit.refused({ ...call, principal }, error);
       },
+      findPlace: gateway.findPlace,
+      upgrades: gateway.upgrades,
     },
     new Map<string, (request: PlainRequest) => Promise<PlainAnswer>>([
       ['GET /healthz', async () => plainText(200, 'ok')],
@@ -265,6 +276,7 @@ function assemble(
     renewCertificate: () => renewCertificate(server, parts),
     close: async (graceMs = GRACE_MS) => {
       ready = false;
+      gateway.close();
       const closed = server.listening ? new Promise((resolve) => server.close(resolve)) : undefined;
       server.closeIdleConnections();
       const impatience = setTimeout(() => server.closeAllConnections(), graceMs);

@@ -6,7 +6,7 @@
  * and nowhere else, and the inward text of an error goes to the log, never to the caller.
  */
 import { randomUUID } from 'node:crypto';
-import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'node:http';
+import type { IncomingHttpHeaders, IncomingMessage, RequestListener, Server, ServerResponse } from 'node:http';
 import type { Server as TlsServer } from 'node:https';
 import type { Socket } from 'node:net';
 import type { Operation } from '../contract/operation.ts';
@@ -15,6 +15,7 @@ import { createRefuser } from './refuse.ts';
 import { errorBody, readInput } from './rest-json.ts';
 import type { Match } from './router.ts';
 import type { SignedRequest } from './sigv4.ts';
+import { createUpgrader, pathOf, type Upgrades } from './upgrade.ts';
 
 /** Not by `import`, which reads every export at once: some of them load a whole HTTP client, and every start would wait for it. */
 const { createServer } = process.getBuiltinModule('node:http');
@@ -35,6 +36,9 @@ export interface Api<H, P> {
   ) => Promise<string | Buffer>;
   /** Told of every call of an operation that ended in an error, before it is answered. */
   readonly refused: (call: RefusedCall<P>, error: unknown) => void;
+  /** Places outside the API whose paths hold ids. */
+  readonly findPlace?: (method: string, path: string) => PlainPlace | undefined;
+  readonly upgrades?: Upgrades;
 }
 
 /** Where a request came from, and what its answer calls it. */
@@ -55,6 +59,7 @@ export interface RefusedCall<P> {
 /** What comes to a place outside the API. The body is empty but for a POST. */
 export interface PlainRequest {
   readonly contentType: string | undefined;
+  readonly headers: IncomingHttpHeaders;
   readonly body: Buffer;
   readonly origin: Origin;
 }
@@ -62,13 +67,22 @@ export interface PlainRequest {
 export interface PlainAnswer {
   readonly status: number;
   readonly contentType: string;
-  readonly body: string;
+  readonly body: string | Buffer;
   /** Nothing on the way may keep it. */
   readonly isSecret?: boolean;
+  readonly headers?: Readonly<Record<string, string>>;
 }
 
 /** By method and path, as `GET /healthz`. They have no signature, and nothing for pages of other sites. */
-export type PlainPlaces = ReadonlyMap<string, (request: PlainRequest) => Promise<PlainAnswer>>;
+export type PlainPlaces = ReadonlyMap<string, AnswerPlainly>;
+
+type AnswerPlainly = (request: PlainRequest) => Promise<PlainAnswer>;
+
+export interface PlainPlace {
+  /** For metrics: a path that holds an id names none. */
+  readonly operation: string;
+  readonly answer: AnswerPlainly;
+}
 
 /** More than any body of a plain place needs. */
 const PLAIN_BODY_BYTES_MAX = 4_096;
@@ -136,6 +150,7 @@ export function createApiServer<H, P>(
   const refuser = createRefuser((status) => events.answered('Unknown', status, 0));
   const listener = (request: IncomingMessage, response: ServerResponse) =>
     void serve(api, plain, limits, events, refuser.began, request, response);
+  const { upgrades } = api;
   const options = {
     maxHeaderSize: limits.headerBytesMax,
     requestTimeout: limits.requestMs,
@@ -147,6 +162,8 @@ export function createApiServer<H, P>(
     optimizeEmptyRequests: true,
     // Node would refuse it without a request id and an error's name, as it would an unknown expectation.
     requireHostHeader: false,
+    shouldUpgradeCallback: ({ method, url }: IncomingMessage) =>
+      method === 'GET' && upgrades !== undefined && upgrades.takes(pathOf(url!)),
   };
   const server = certificate ? overTls(certificate, options, listener) : createServer(options, listener);
   server.maxConnections = limits.connectionsMax;
@@ -154,6 +171,7 @@ export function createApiServer<H, P>(
   server.on('checkExpectation', listener);
   server.on('clientError', refuser.unparsable);
   server.on('connect', refuser.tunnel);
+  if (upgrades) server.on('upgrade', createUpgrader(upgrades, events, outwardOf));
   return server;
 }
 
@@ -194,16 +212,18 @@ async function serve<H, P>(
     const queryAt = target.indexOf('?');
     const path = queryAt < 0 ? target : target.slice(0, queryAt);
     const plainly = plain.get(`${request.method} ${path}`);
-    isForAll = plainly === undefined && !plain.has(`POST ${path}`);
+    const place = plainly ? { operation: path, answer: plainly } : api.findPlace?.(request.method!, path);
+    isForAll = place === undefined && !plain.has(`POST ${path}`);
     if (request.method === 'OPTIONS') {
       status = answer(request, response, 204, requestId, '', isForAll ? PREFLIGHT_HEADERS : []);
       return;
     }
-    if (plainly) {
-      operationName = path;
+    if (place) {
+      operationName = place.operation;
       const body = hasBody(request) ? await readBody(request, PLAIN_BODY_BYTES_MAX) : NO_BODY;
-      const contentType = request.headers['content-type'];
-      status = answerPlain(response, requestId, await plainly({ contentType, body, origin }));
+      const { headers } = request;
+      const contentType = headers['content-type'];
+      status = answerPlain(response, requestId, await place.answer({ contentType, headers, body, origin }));
       return;
     }
     match = api.match(request.method!, path);
@@ -317,14 +337,15 @@ function answer(
 }
 
 function answerPlain(response: ServerResponse, requestId: string, answered: PlainAnswer): number {
-  const { status, contentType, body, isSecret } = answered;
+  const { status, contentType, body, isSecret, headers } = answered;
   response.writeHead(status, {
-    'Content-Type': contentType,
-    'Content-Length': Buffer.byteLength(body),
+    // What was not modified is described by what the client has.
+    ...(status !== 304 && { 'Content-Type': contentType, 'Content-Length': Buffer.byteLength(body) }),
     'x-amzn-RequestId': requestId,
     ...(isSecret && { 'Cache-Control': 'no-store' }),
+    ...headers,
   });
-  response.end(body);
+  response.end(status === 304 ? undefined : body);
   return status;
 }
 

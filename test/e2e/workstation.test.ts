@@ -154,17 +154,18 @@ async function look(url: string): Promise<Page> {
 }
 
 /** Whether anything on the screen is not black. */
-function showsPicture(page: Page): Promise<boolean> {
-  return page.evaluate(() => {
-    const canvas = document.querySelector('canvas');
-    const pixels = canvas?.getContext('2d')?.getImageData(0, 0, canvas.width, canvas.height).data;
-    return pixels?.some((value, index) => index % 4 !== 3 && value > 96) ?? false;
-  });
+async function showsPicture(page: Page): Promise<boolean> {
+  const script = `(() => {
+    const canvas = document.querySelector('#screen canvas');
+    const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+    return data.some((value, index) => index % 4 !== 3 && value > 96);
+  })()`;
+  return (await page.evaluate(script)) as boolean;
 }
 
 /** Types into the guest's terminal, slowly enough for a guest whose processor is imitated. */
 async function typeInto(page: Page, line: string): Promise<void> {
-  await page.locator('canvas').click();
+  await page.locator('#screen canvas').click();
   for (const key of line) await page.keyboard.press(key === ' ' ? 'Space' : key, { delay: 40 });
   await page.keyboard.press('Enter');
 }
