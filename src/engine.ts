@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import type { Clock } from './clock.ts';
 import type { Compute } from './compute/compute.ts';
 import { hostMemoryMib, OVERHEAD_MIB } from './compute/host-capacity.ts';
-import { instanceTypesOn } from './compute/host-sizes.ts';
+import { type Host, instanceTypesOn } from './compute/host-sizes.ts';
 import type { InstanceTypes } from './compute/instance-types.ts';
 import { createNoCompute } from './compute/none.ts';
 import { openRecords, type Records, recordFiles } from './compute/records.ts';
@@ -61,10 +61,15 @@ export interface MachineEngineOptions {
 
 export type MachineEngine = 'qemu' | 'sandbox';
 
+export interface MachineCompute extends Compute {
+  /** Finds out, and tells in the log, what it runs with; else its first workstation does. */
+  readonly accelerator?: () => Promise<unknown>;
+}
+
 export interface EngineModule {
   /** Which program or package is missing, as a sentence; undefined where it can run. */
   readonly whyNot: () => Promise<string | undefined>;
-  readonly open: (options: MachineEngineOptions) => Promise<Compute>;
+  readonly open: (options: MachineEngineOptions) => Promise<MachineCompute>;
 }
 
 /** Loads an engine where it is used: a start without it stays quick. */
@@ -74,17 +79,23 @@ const OTHER_SERVER = 'Another server of this installation has its workstations.'
 
 /** @throws StartError with one line for the person at the terminal. */
 export async function openEngine(parts: EngineParts, load: LoadEngine = loadEngine): Promise<Engine> {
-  const { compute } = parts.config;
-  if (compute === 'none') return noEngine(parts, OTHER_SERVER, false);
+  const { config, log } = parts;
+  const { compute } = config;
+  if (compute === 'none') {
+    log.info({ engine: compute }, 'another server has the workstations');
+    return noEngine(parts, OTHER_SERVER, false);
+  }
   if (compute === 'auto') return openAutomatically(parts, load);
   await requireNoOther(compute, parts);
-  if (compute === 'simulated')
+  if (compute === 'simulated') {
+    log.info({ engine: compute }, 'this server has workstations that are simulated');
     return { compute: await openSimulated(parts), name: compute, works: true, seesAll: true };
+  }
   const engine = await load(compute);
   const reason = await engine.whyNot();
   if (reason !== undefined) throw cannotBe(compute, reason);
   if (!(await takeHome(parts))) throw cannotBe(compute, ELSEWHERE);
-  return openMachineEngine(compute, engine, parts);
+  return startMachineEngine(compute, engine, parts);
 }
 
 /** QEMU where it is installed and no other server has the workstations. */
@@ -98,7 +109,7 @@ async function openAutomatically(parts: EngineParts, load: LoadEngine): Promise<
   }
   if (reason === undefined && (await takeHome(parts))) {
     await requireNoOther('qemu', parts);
-    return openMachineEngine('qemu', qemu, parts);
+    return startMachineEngine('qemu', qemu, parts);
   }
   if (reason === undefined) return noEngine(parts, OTHER_SERVER, false);
   log.warn({}, `sessions will fail with INSUFFICIENT_CAPACITY, as this server has no workstations: ${reason}`);
@@ -109,13 +120,30 @@ function cannotBe(compute: string, reason: string): StartError {
   return new StartError(`${SETTINGS.compute.env}=${compute} cannot be: ${reason}`);
 }
 
-async function openMachineEngine(name: MachineEngine, engine: EngineModule, parts: EngineParts): Promise<Engine> {
+/** For a server: it says what it has, and, without keeping the start waiting, what its workstations will run with. */
+async function startMachineEngine(name: MachineEngine, engine: EngineModule, parts: EngineParts): Promise<Engine> {
+  const { log, config } = parts;
+  const compute = await openMachineEngine(name, engine, parts);
+  log.info({ engine: name, ...hostOf(config), network: config.computeNetwork }, 'this server has workstations');
+  compute.accelerator?.().catch((error) => log.error({ err: error }, 'workstations have no accelerator'));
+  return { compute, name, works: true, seesAll: true };
+}
+
+/** What there is for workstations. */
+function hostOf({ computeMemoryMib }: Config): Host {
+  return { vcpus: availableParallelism(), memoryMib: computeMemoryMib ?? hostMemoryMib() };
+}
+
+async function openMachineEngine(
+  name: MachineEngine,
+  engine: EngineModule,
+  parts: EngineParts,
+): Promise<MachineCompute> {
   const { config, clock, images, keys, log } = parts;
-  const memoryMib = config.computeMemoryMib ?? hostMemoryMib();
-  const host = { vcpus: availableParallelism(), memoryMib };
+  const host = hostOf(config);
   const settings = {
     instanceTypes: instanceTypesOn(host, OVERHEAD_MIB, config.instanceTypes),
-    memoryMib,
+    memoryMib: host.memoryMib,
     network: config.computeNetwork,
     bootMs: config.bootMs,
     stopMs: config.stopMs,
@@ -124,8 +152,7 @@ async function openMachineEngine(name: MachineEngine, engine: EngineModule, part
   const directory = directoryOf(name, parts);
   makePrivateDirectory(directory);
   const records = await openRecords<never>(directory, clock);
-  const compute = await engine.open({ records, clock, images, keys, directory, log, settings });
-  return { compute, name, works: true, seesAll: true };
+  return engine.open({ records, clock, images, keys, directory, log, settings });
 }
 
 /**
@@ -136,7 +163,7 @@ export async function openEnginesHere(parts: EngineParts, load: LoadEngine = loa
   const here: Compute[] = [];
   for (const name of MACHINE_ENGINES) {
     const kept = await recordFiles(directoryOf(name, parts));
-    if (kept.length > 0) here.push((await openMachineEngine(name, await load(name), parts)).compute);
+    if (kept.length > 0) here.push(await openMachineEngine(name, await load(name), parts));
   }
   const simulated = await recordFiles(parts.directory.compute);
   if (simulated.length > 0) here.push(await openSimulated(parts));
@@ -185,5 +212,10 @@ async function requireNoOther(name: Engine['name'], parts: EngineParts): Promise
 }
 
 async function loadEngine(name: MachineEngine): Promise<EngineModule> {
-  return (await import(`./compute/${name}-engine.ts`)) as EngineModule;
+  if (name === 'qemu') {
+    const { openQemuCompute, whyNoQemu } = await import('./compute/qemu.ts');
+    return { whyNot: whyNoQemu, open: openQemuCompute };
+  }
+  const { openSandboxCompute, whyNoSandbox } = await import('./compute/sandbox.ts');
+  return { whyNot: whyNoSandbox, open: openSandboxCompute };
 }
