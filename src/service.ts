@@ -270,6 +270,7 @@ function assemble(
       if (engine.seesAll) health.start();
       ready = true;
       log.info({ address: parts.address.url }, 'listening');
+      engine.tell();
       if (certificate) tellOfCertificate(certificate, clock, log);
       return parts.address.url;
     },
