@@ -184,15 +184,20 @@ function requireSaved({ exitCode, errors }: SandboxEnd): void {
   if (exitCode === 0) return;
   throw new ComputeFailure('INTERNAL_ERROR', 'The home of the workstation could not be backed up.', {
     retryable: true,
-    inward: `tar ended with ${exitCode}: ${errors.trim().split('\n').at(-1)}`,
+    inward: complaintOf(exitCode, errors),
   });
 }
 
 function requireRestored({ exitCode, errors }: SandboxEnd): void {
   if (exitCode === 0) return;
-  const inward = `tar ended with ${exitCode}: ${errors.trim().split('\n').at(-1)}`;
+  const inward = complaintOf(exitCode, errors);
   if (/No space left on device|Disk quota exceeded/.test(errors)) throw noSpace(inward);
   throw new ComputeFailure('INTERNAL_ERROR', 'The backup could not be restored.', { retryable: true, inward });
+}
+
+/** What tar says first; at its end it says only that it has said something. */
+function complaintOf(exitCode: number | null, errors: string): string {
+  return `tar ended with ${exitCode}: ${errors.split('\n')[0]}`;
 }
 
 function broken(cause: unknown): ComputeFailure {

@@ -3,8 +3,11 @@
  * into the home, and looked at from outside in /proc. Their root file system is that of test/support/sandbox-root.ts.
  */
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import {
+  chownSync,
+  copyFileSync,
   existsSync,
   lstatSync,
   mkdirSync,
@@ -17,17 +20,21 @@ import {
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
-import { describe, it } from 'node:test';
+import { describe, it, type TestContext } from 'node:test';
 import { type Compute, ComputeFailure, type WorkstationRequest } from '../../src/compute/compute.ts';
 import { whyNoSandbox } from '../../src/compute/sandbox.ts';
 import { connectDisplay } from '../../src/compute/sandbox-display.ts';
 import { firstInside, processesMarked } from '../../src/compute/sandbox-process.ts';
 import { SealBroken, sealed, unsealed } from '../../src/compute/sealed-stream.ts';
-import { type SandboxBench, sandboxBench } from '../support/sandbox.ts';
+import { OWN_IMAGE, type SandboxBench, sandboxBench } from '../support/sandbox.ts';
 import { sandboxRoot } from '../support/sandbox-root.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 import { until } from '../support/until.ts';
 import { workstationRequest } from '../support/workstation.ts';
+import type { SandboxTask } from './sandbox-child.ts';
+
+const CHILD = join(import.meta.dirname, 'sandbox-child.ts');
+const ORDINARY_USER = 12_346;
 
 const NEVER = new AbortController().signal;
 let fences = 0;
@@ -191,6 +198,52 @@ describe('a sandboxed workstation', () => {
     await hasty.ensure(start('deaf', { scripts: [deaf] }));
     await hasty.stop({ ...change('deaf'), volume: 'keep' });
     assert.deepEqual(processesMarked((await bench.records.get('deaf'))!.mark), []);
+  });
+});
+
+describe('a server', () => {
+  for (const [point, isReached] of [
+    ['the record is written', async (bench) => (await bench.records.get('one')) !== undefined],
+    ['processes are there', async (bench) => processesMarked((await bench.records.get('one'))!.mark).length > 0],
+    ['a script runs', async (bench) => existsSync(join(await homeOf(bench, 'one'), 'begun'))],
+    ['it runs', async (bench) => (await bench.records.get('one'))!.power === 'on'],
+  ] as [string, (bench: SandboxBench) => Promise<boolean>][]) {
+    it(`that is killed when ${point} leaves nothing that the next does not find`, async (t) => {
+      const bench = await sandboxBench(t);
+      const child = startServer(t, { parent: bench.parent, what: 'start', script: 'touch begun; sleep 0.3' });
+      await until(point, () => isReached(bench));
+      child.kill('SIGKILL');
+      await once(child, 'exit');
+      const compute = await bench.open();
+      fences += 10;
+      await compute.ensure(start('one'));
+      const { mark } = (await bench.records.get('one'))!;
+      const displays = processesMarked(mark).filter(({ pid }) =>
+        /^NSpid:\t.*\t1$/m.test(readFileSync(`/proc/${pid}/status`, 'utf8')),
+      );
+      assert.equal(displays.length, 1);
+      assert.equal(await nameOfDesktop(compute, 'one'), 'workstation');
+      assert.equal(readdirSync(join(bench.directory, 'homes')).length, 1);
+      await compute.destroy(change('one'));
+      assert.deepEqual(processesMarked(mark), []);
+      for (const place of ['homes', 'backups', 'run']) assert.deepEqual(readdirSync(join(bench.directory, place)), []);
+    });
+  }
+
+  it('that is an ordinary user has workstations too, and can undo whatever they closed to it', async (t) => {
+    const isRoot = process.getuid!() === 0;
+    const bench = await sandboxBench(t);
+    const parent = temporaryDirectory(t);
+    copyFileSync(bench.images.get('image')!, join(parent, OWN_IMAGE));
+    if (isRoot) for (const path of [parent, join(parent, OWN_IMAGE)]) chownSync(path, ORDINARY_USER, ORDINARY_USER);
+    const script = 'echo kept >note; mkdir closed; touch closed/file; chmod 000 closed';
+    const child = startServer(t, { parent, ...(isRoot && { user: ORDINARY_USER }), what: 'life', script });
+    let said = '';
+    child.stdout!.setEncoding('utf8').on('data', (text: string) => {
+      said += text;
+    });
+    const [exitCode] = await once(child, 'exit');
+    assert.deepEqual({ exitCode, said }, { exitCode: 0, said: 'done\n' });
   });
 });
 
@@ -512,6 +565,12 @@ async function whole(bytes: AsyncIterable<Buffer>): Promise<Buffer> {
   const pieces: Buffer[] = [];
   for await (const piece of bytes) pieces.push(piece);
   return Buffer.concat(pieces);
+}
+
+function startServer(t: TestContext, task: SandboxTask): ChildProcess {
+  const child = spawn(process.execPath, [CHILD, JSON.stringify(task)], { stdio: ['ignore', 'pipe', 'inherit'] });
+  t.after(() => void child.kill('SIGKILL'));
+  return child;
 }
 
 /** The name that the desktop gives itself: RFC 6143, 7.1 to 7.3.2, without a password. */
