@@ -26,6 +26,7 @@ import { whyNoSandbox } from '../../src/compute/sandbox.ts';
 import { connectDisplay } from '../../src/compute/sandbox-display.ts';
 import { firstInside, processesMarked } from '../../src/compute/sandbox-process.ts';
 import { SealBroken, sealed, unsealed } from '../../src/compute/sealed-stream.ts';
+import { greetDesktop } from '../support/rfb.ts';
 import { OWN_IMAGE, type SandboxBench, sandboxBench } from '../support/sandbox.ts';
 import { sandboxRoot } from '../support/sandbox-root.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
@@ -573,37 +574,16 @@ function startServer(t: TestContext, task: SandboxTask): ChildProcess {
   return child;
 }
 
-/** The name that the desktop gives itself: RFC 6143, 7.1 to 7.3.2, without a password. */
+/** What the desktop calls itself, once it has shown a picture. */
 async function nameOfDesktop(compute: Compute, id: string): Promise<string> {
   const connection = await (await compute.open(id, NEVER)).connect(NEVER);
   try {
-    const bytes = reader(connection);
-    assert.equal((await bytes(12)).toString(), 'RFB 003.008\n');
-    connection.write('RFB 003.008\n');
-    const [count] = await bytes(1);
-    assert.deepEqual([...(await bytes(count!))], [1]);
-    connection.write(Buffer.from([1]));
-    assert.equal((await bytes(4)).readUInt32BE(), 0);
-    connection.write(Buffer.from([1]));
-    const init = await bytes(24);
-    assert.deepEqual([init.readUInt16BE(0), init.readUInt16BE(2)], [1920, 1080]);
-    return (await bytes(init.readUInt32BE(20))).toString();
+    const { name, width, height } = await greetDesktop(connection);
+    assert.deepEqual([width, height], [1920, 1080]);
+    return name;
   } finally {
     connection.destroy();
   }
-}
-
-function reader(stream: Readable): (length: number) => Promise<Buffer> {
-  let held = Buffer.alloc(0);
-  stream.on('data', (chunk: Buffer) => {
-    held = Buffer.concat([held, chunk]);
-  });
-  return async (length) => {
-    await until(`${length} bytes`, () => held.length >= length);
-    const taken = held.subarray(0, length);
-    held = held.subarray(length);
-    return taken;
-  };
 }
 
 interface Entry {
