@@ -13,17 +13,28 @@ fail() {
 
 # Lists of "command-or-module package" pairs; the package is installed when its command is not there.
 product='qemu-img qemu-utils
+qemu-system-x86_64 qemu-system-x86
 setpriv util-linux
 prlimit util-linux'
 tests='/usr/bin/aws awscli
 python3-module-boto3 python3-boto3
 openssl openssl
 /usr/sbin/nginx nginx
+/usr/bin/chromium chromium
+cpio cpio
+busybox-static busybox-static
+bwrap bubblewrap
+Xtigervnc tigervnc-standalone-server
+xterm xterm
+/usr/sbin/mke2fs e2fsprogs
+/usr/lib/grub/i386-pc/boot.img grub-pc-bin
 postgresql-server postgresql'
 
 present() {
   case "$1" in
     python3-module-*) /usr/bin/python3 -c "import ${1#python3-module-}" >/dev/null 2>&1 ;;
+    busybox-static) command -v busybox >/dev/null 2>&1 && ! ldd "$(command -v busybox)" >/dev/null 2>&1 ;;
+    *.img) [ -e "$1" ] ;;
     postgresql-server) ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 ;;
     *) command -v "$1" >/dev/null 2>&1 ;;
   esac
@@ -35,6 +46,13 @@ missing_packages() {
   done | sort -u | paste -s -d ' ' -
 }
 
+may_be_root() {
+  if [ "$(id -u)" = 0 ]; then as_root=
+  elif command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null; then as_root=sudo
+  else return 1
+  fi
+}
+
 wanted=$product
 [ "${1:-}" = --product ] || wanted="$product
 $tests"
@@ -44,11 +62,7 @@ if [ -n "$packages" ]; then
   if ! command -v apt-get >/dev/null 2>&1; then
     fail "please install these with your package manager, then run this again: $packages"
   fi
-  if [ "$(id -u)" = 0 ]; then as_root=
-  elif command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null; then as_root=sudo
-  else
-    fail "please run this, then set-up again: sudo apt-get install --no-install-recommends $packages"
-  fi
+  may_be_root || fail "please run this, then set-up again: sudo apt-get install --no-install-recommends $packages"
   say "installing $packages"
   # Tests start servers of their own: installing the programs shall neither make nor start one for the whole machine.
   no_cluster=/etc/postgresql-common/createcluster.conf
@@ -106,4 +120,14 @@ fi
 
 # Compiles every source file once, so that the first start is as quick as any other.
 node_modules/.bin/node src/main.ts --help >/dev/null
+
+# The machine that tests start is made of Debian's packages, once, so that they need not each wait for it.
+make_test_machine() {
+  node_modules/.bin/node -e "import('./test/support/tiny-image.ts').then(({ tinyImage }) => tinyImage())"
+}
+if [ "${1:-}" != --product ] && ! make_test_machine; then
+  say "trying that again with new lists of packages"
+  may_be_root && $as_root apt-get update -qq && make_test_machine ||
+    fail "the machine that tests start could not be made; it says why above"
+fi
 say "ready: npm start, or npm test"

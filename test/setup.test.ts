@@ -43,10 +43,17 @@ const STUBS = {
     for word in "$@"; do
       case "$word" in
         qemu-utils) tools=qemu-img ;;
+        qemu-system-x86) tools=qemu-system-x86_64 ;;
         util-linux) tools="setpriv prlimit" ;;
         awscli) tools=aws ;;
         python3-boto3) tools=python3 ;;
         openssl) tools=openssl ;;
+        chromium) tools=chromium ;;
+        cpio) tools=cpio ;;
+        busybox-static) tools=busybox ;;
+        bubblewrap) tools=bwrap ;;
+        tigervnc-standalone-server) tools=Xtigervnc ;;
+        xterm) tools=xterm ;;
         postgresql) tools= && mkdir -p ${dirname(SERVER)} && cp /usr/bin/tool ${SERVER} ;;
         *) tools= ;;
       esac
@@ -71,8 +78,22 @@ const STUBS = {
   true: 'exit 0',
 } as const;
 
+/** Stands for what makes the machine that tests start: it may fail until the lists of packages are new, or always. */
+const TEST_MACHINE = `
+import fs from 'node:fs';
+export async function tinyImage(): Promise<void> {
+  const { TRANSCRIPT, FAILS } = process.env;
+  const transcript = fs.readFileSync(TRANSCRIPT!, 'utf8');
+  fs.appendFileSync(TRANSCRIPT!, 'the machine of the tests\\n');
+  if (FAILS === 'machine' || (FAILS === 'old lists' && !transcript.includes('apt-get update'))) process.exit(1);
+}
+`;
+
 /** What the product and the tests need of a system. */
-const TOOLS = ['qemu-img', 'setpriv', 'prlimit', 'aws', 'python3', 'openssl'] as const;
+const TOOLS = [
+  ...(['qemu-img', 'qemu-system-x86_64', 'setpriv', 'prlimit', 'aws', 'python3', 'openssl'] as const),
+  ...(['chromium', 'cpio', 'busybox', 'bwrap', 'Xtigervnc', 'xterm'] as const),
+] as const;
 
 interface Lock {
   readonly [path: string]: { readonly version: string; readonly integrity?: string; readonly [flag: string]: unknown };
@@ -123,11 +144,12 @@ class World {
     for (const name of TOOLS) symlinkSync('/usr/bin/tool', join(this.#bin, name));
     for (const name of machine.lacks ?? []) rmSync(name === 'postgresql' ? server : join(this.#bin, name));
 
-    for (const name of ['scripts', 'src', 'node_modules/.bin'])
+    for (const name of ['scripts', 'src', 'test/support', 'node_modules/.bin'])
       mkdirSync(join(this.#project, name), { recursive: true });
     copyFileSync(SETUP, join(this.#project, 'scripts/setup.sh'));
     const compile = "fs.appendFileSync(process.env.TRANSCRIPT!, 'node src/main.ts --help\\n');\n";
     writeFileSync(join(this.#project, 'src/main.ts'), `import fs from 'node:fs';\n${compile}`);
+    writeFileSync(join(this.#project, 'test/support/tiny-image.ts'), TEST_MACHINE);
     writeFileSync(join(this.#project, 'package-lock.json'), JSON.stringify({ packages: LOCK }));
     const { installed = INSTALLED, brokenNode = false } = machine;
     if (installed === null) {
@@ -196,7 +218,10 @@ const QUIETLY = 'DEBIAN_FRONTEND=noninteractive';
 const APT_WORDS = "E: apt-get's own words";
 const NPM_THERE = 'setup: npm packages are there';
 const NPM_CI = ['setup: installing npm packages', 'npm ci --no-audit --no-fund'];
-const READY = ['node src/main.ts --help', 'setup: ready: npm start, or npm test'];
+const COMPILED = 'node src/main.ts --help';
+const SAYS_READY = 'setup: ready: npm start, or npm test';
+const READY = [COMPILED, 'the machine of the tests', SAYS_READY];
+const PRODUCT_READY = [COMPILED, SAYS_READY];
 
 /** Asserts what happens on such a machine, from the first line to the last. */
 function happens(t: TestContext, machine: Machine, code: number, lines: readonly string[]): World {
@@ -228,6 +253,13 @@ describe('set-up and the packages of the system', () => {
       aws: 'awscli',
       python3: 'python3-boto3',
       openssl: 'openssl',
+      'qemu-system-x86_64': 'qemu-system-x86',
+      chromium: 'chromium',
+      cpio: 'cpio',
+      busybox: 'busybox-static',
+      bwrap: 'bubblewrap',
+      Xtigervnc: 'tigervnc-standalone-server',
+      xterm: 'xterm',
     };
     for (const tool of TOOLS) {
       const { transcript } = new World(t, { lacks: [tool] }).setUp();
@@ -253,8 +285,9 @@ describe('set-up and the packages of the system', () => {
 
   it('leaves out what only the tests need where the product alone is wanted', (t) => {
     const words = ['--product'];
-    happens(t, { words, lacks: ['aws', 'python3', 'postgresql'] }, 0, [NPM_THERE, ...READY]);
-    const lines = ['setup: installing qemu-utils', UPDATE, `${QUIETLY} ${install('qemu-utils')}`, NPM_THERE, ...READY];
+    happens(t, { words, lacks: ['aws', 'python3', 'postgresql', 'chromium'] }, 0, [NPM_THERE, ...PRODUCT_READY]);
+    const installing = ['setup: installing qemu-utils', UPDATE, `${QUIETLY} ${install('qemu-utils')}`];
+    const lines = [...installing, NPM_THERE, ...PRODUCT_READY];
     happens(t, { words, lacks: ['qemu-img', 'aws', 'python3'] }, 0, lines);
   });
 
@@ -353,7 +386,7 @@ describe('set-up and the packages of npm', () => {
 
   it('does without those of the tests where the product alone is wanted', (t) => {
     const installed = { 'node_modules/one': INSTALLED['node_modules/one']! };
-    happens(t, { installed, words: ['--product'] }, 0, [NPM_THERE, ...READY]);
+    happens(t, { installed, words: ['--product'] }, 0, [NPM_THERE, ...PRODUCT_READY]);
   });
 
   it('installs them anew where their Node does not run', (t) => {
@@ -376,5 +409,27 @@ describe('set-up and the packages of npm', () => {
     }).setUp();
     assert.equal(code, 1);
     assert.ok(transcript.every((line) => !line.startsWith('npm')));
+  });
+});
+
+describe('set-up and the machine that tests start', () => {
+  it('has the lists of packages renewed when it cannot be made, and tries again', (t) => {
+    const again = 'setup: trying that again with new lists of packages';
+    const lines = [
+      NPM_THERE,
+      COMPILED,
+      'the machine of the tests',
+      again,
+      UPDATE,
+      'the machine of the tests',
+      SAYS_READY,
+    ];
+    happens(t, { fails: 'old lists' }, 0, lines);
+  });
+
+  it('ends with a sentence when it cannot be made even then', (t) => {
+    const { code, transcript } = new World(t, { fails: 'machine' }).setUp();
+    assert.equal(code, 1);
+    assert.equal(transcript.at(-1), 'setup: the machine that tests start could not be made; it says why above');
   });
 });

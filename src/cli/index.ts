@@ -9,6 +9,7 @@ import { groupCommands } from './group.ts';
 import { importCommands } from './import.ts';
 import { keyCommands } from './key.ts';
 import { machineImageCommands } from './machine-image.ts';
+import { machineImageBuildCommands } from './machine-image-build.ts';
 import { passwordCommands } from './password.ts';
 import { policyCommands } from './policy.ts';
 import { serveCommands } from './serve.ts';
@@ -17,6 +18,7 @@ import { userCommands } from './user.ts';
 export const commands: readonly Command[] = [
   ...serveCommands,
   ...machineImageCommands,
+  ...machineImageBuildCommands,
   ...eulaCommands,
   ...userCommands,
   ...passwordCommands,

@@ -5,13 +5,20 @@ import type { StreamingImage } from '../contract/streaming-image.ts';
 import { reasonOf } from '../data-directory.ts';
 import { commandLine } from '../domain/audit.ts';
 import { KIND, newRow, PRESENT } from '../domain/kinds.ts';
-import { DELETING, IMPORTING, type MachineImage, PLATFORMS, type Platform } from '../domain/machine-image.ts';
+import {
+  DELETING,
+  IMPORTING,
+  type MachineImage,
+  PLATFORMS,
+  type Platform,
+  refusalOf,
+} from '../domain/machine-image.ts';
 import { applyToStreamingImage } from '../domain/streaming-image.ts';
 import { ImageFailure } from '../images/images.ts';
-import { DiskRefused } from '../images/inspect.ts';
+import { type DiskDescription, DiskRefused } from '../images/inspect.ts';
 import type { Parts } from '../service.ts';
 import { GuardFailed, type Row, type Store } from '../store/store.ts';
-import { type Arguments, type Command, CommandFailed } from './command.ts';
+import { type Arguments, type Command, CommandFailed, type Option } from './command.ts';
 import { listDocuments } from './list-documents.ts';
 import { progressBar } from './output.ts';
 import { provide, providedImagesOf } from './provide.ts';
@@ -22,6 +29,15 @@ const NAME_LENGTH_MAX = 64;
 /** More images than one installation has. */
 const WAITING_MAX = 100_000;
 
+export const NOTHING_IMPORTED = 'Stopped. Nothing was imported.';
+
+/** What may be said of an image that comes in, whatever it is made of. */
+export const WISH_OPTIONS: Readonly<Record<string, Option>> = {
+  eula: { value: 'EULA_ID', meaning: 'EULA to accept before sessions start from it', repeatable: true },
+  as: { value: 'EC2_IMAGE_ID', meaning: 'Id that it had elsewhere; imported images of it are made now' },
+  provided: { meaning: 'Also provide it to every studio, as a streaming image owned by amazon' },
+};
+
 export const machineImageCommands: readonly Command[] = [
   {
     name: 'machine-image import',
@@ -30,11 +46,11 @@ export const machineImageCommands: readonly Command[] = [
     options: {
       platform: { value: PLATFORMS.join('|'), meaning: 'Operating system on the disk', required: true },
       name: { value: 'NAME', meaning: `Name, at most ${NAME_LENGTH_MAX} characters; the file's name by default` },
-      eula: { value: 'EULA_ID', meaning: 'EULA to accept before sessions start from it', repeatable: true },
-      as: { value: 'EC2_IMAGE_ID', meaning: 'Id that it had elsewhere; imported images of it are made now' },
-      provided: { meaning: 'Also provide it to every studio, as a streaming image owned by amazon' },
+      ...WISH_OPTIONS,
     },
-    note: 'Formats: raw, qcow2, vmdk, vhdx, vdi. The file is copied; yours is left as it is.',
+    note:
+      'Formats: raw, qcow2, vmdk, vhdx, vdi; for LINUX also tar, a root file system for BACKLOT_COMPUTE=sandbox. ' +
+      'The file is copied; yours is left as it is.',
     run: (given, config) => withParts(config, (parts) => importMachineImage(given, parts)),
   },
   {
@@ -53,32 +69,67 @@ export const machineImageCommands: readonly Command[] = [
   },
 ];
 
+/** What is wanted of an image that comes in. */
+export interface Wish {
+  readonly ec2ImageId: string;
+  readonly name: string;
+  readonly platform: Platform;
+  readonly eulaIds: string[];
+  readonly provided: boolean;
+}
+
 async function importMachineImage(given: Arguments, parts: Parts): Promise<object> {
   const file = resolve(given.positionals[0]!);
   const platform = given.option('platform') as Platform;
   if (!PLATFORMS.includes(platform)) throw new CommandFailed(`--platform must be ${PLATFORMS.join(' or ')}.`);
-  const name = given.option('name') ?? basename(file).slice(0, NAME_LENGTH_MAX);
+  const wish = await requireWish(given, { platform, name: basename(file).slice(0, NAME_LENGTH_MAX) }, parts);
+  return stoppable(NOTHING_IMPORTED, (signal) => importFile(file, wish, parts, signal));
+}
+
+/** What was asked for, with names and ids that can be. @throws CommandFailed */
+export async function requireWish(
+  given: Arguments,
+  byDefault: Pick<Wish, 'platform' | 'name'>,
+  parts: Parts,
+): Promise<Wish> {
+  const name = given.option('name') ?? byDefault.name;
   if ([...name].length > NAME_LENGTH_MAX)
     throw new CommandFailed(`--name must have at most ${NAME_LENGTH_MAX} characters.`);
   const ec2ImageId = given.option('as') ?? parts.ids.machineImage();
   if (!/^ami-([0-9a-f]{8}|[0-9a-f]{17})$/.test(ec2ImageId))
     throw new CommandFailed('--as must be ami- and 8 or 17 hexadecimal digits.');
   const eulaIds = await requireEulas(given.options('eula'), parts.store);
+  return { ec2ImageId, name, platform: byDefault.platform, eulaIds, provided: given.has('provided') };
+}
+
+/** Lets a Ctrl-C end the work in order, and says in a sentence what failed. */
+export async function stoppable<T>(stopped: string, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const { signal, release } = stopSignal();
   try {
-    const machineImage = await copyIn({ ec2ImageId, file, name, platform, eulaIds }, parts, signal);
-    if (!given.has('provided')) return machineImage;
-    const takeBack = () => deleteMachineImage(machineImage.ec2ImageId, parts);
-    const streamingImageId = await orTakeBack(() => encrypt(machineImage, parts, signal), takeBack, machineImage);
-    return { ...machineImage, streamingImageId };
+    return await work(signal);
   } catch (error) {
     if (error instanceof CommandFailed) throw error;
-    if (signal.aborted) throw new CommandFailed('Stopped. Nothing was imported.');
+    if (signal.aborted) throw new CommandFailed(stopped);
     if (error instanceof DiskRefused || error instanceof ImageFailure) throw new CommandFailed(error.message);
     throw error;
   } finally {
     release();
   }
+}
+
+/** Brings a file in as it was wished for; what was begun is taken back when it fails. */
+export async function importFile(file: string, wish: Wish, parts: Parts, signal: AbortSignal): Promise<object> {
+  const { provided, ...described } = wish;
+  const machineImage = await copyIn({ ...described, file }, parts, signal);
+  if (!provided) return machineImage;
+  const takeBack = () => deleteMachineImage(machineImage.ec2ImageId, parts);
+  const streamingImageId = await orTakeBack(() => encrypt(machineImage, parts, signal), takeBack, machineImage);
+  return { ...machineImage, streamingImageId };
+}
+
+function requireFits(platform: Platform, { format }: DiskDescription): void {
+  const refusal = refusalOf(platform, format);
+  if (refusal !== undefined) throw new CommandFailed(refusal);
 }
 
 /** What cannot be taken back after a failure is told together with it: somebody has to know of the disk. */
@@ -109,7 +160,7 @@ async function requireEulas(eulaIds: readonly string[], store: Store): Promise<s
 }
 
 async function copyIn(
-  wanted: { ec2ImageId: string; file: string; name: string; platform: Platform; eulaIds: string[] },
+  wanted: Omit<Wish, 'provided'> & { file: string },
   parts: Parts,
   signal: AbortSignal,
 ): Promise<MachineImage> {
@@ -130,9 +181,10 @@ async function copyIn(
     throw error instanceof GuardFailed ? new CommandFailed(`There is a machine image ${ec2ImageId} already.`) : error;
   });
   const bar = progressBar('Importing', { out: process.stdout, err: process.stderr });
+  const admit = (disk: DiskDescription) => requireFits(wanted.platform, disk);
   const copy = async (): Promise<MachineImage> => {
     const disk = await images
-      .importMachineImage({ id: ec2ImageId, file, nameHint: basename(file), signal, onProgress: bar.show })
+      .importMachineImage({ id: ec2ImageId, file, nameHint: basename(file), admit, signal, onProgress: bar.show })
       .finally(bar.end);
     const machineImage: MachineImage = { ...begun, ...disk };
     const present = { ...row, version: row.version + 1, state: PRESENT, doc: JSON.stringify(machineImage) };

@@ -14,6 +14,12 @@ export type Platform = (typeof PLATFORMS)[number];
 export const IMPORTING = 'IMPORTING';
 export const DELETING = 'DELETING';
 
+/** Why a file of this format cannot be an image of this platform; undefined when it can. */
+export function refusalOf(platform: Platform, format: DiskFormat): string | undefined {
+  if (format !== 'tar' || platform === 'LINUX') return undefined;
+  return 'This is a tar of a root file system, which only LINUX can be; give the image of a disk for WINDOWS.';
+}
+
 /** `doc` of a machine image's row once its disk is there. Nothing here is secret. */
 export interface MachineImage {
   readonly ec2ImageId: string;

@@ -24,6 +24,7 @@ import { Confinement, requireTool } from './confined.ts';
 import { encryptDisk, noSpace } from './encrypt.ts';
 import { hashWhole } from './hash.ts';
 import { ImageFailure, type Images, type ImportRequest, type StoredImage } from './images.ts';
+import type { DiskDescription } from './inspect.ts';
 import {
   bringIn,
   describeMachineDisk,
@@ -57,6 +58,8 @@ export interface MachineImageRequest {
   readonly file: string;
   /** The file's original name, if its path does not tell: its extension must not contradict its content. */
   readonly nameHint?: string;
+  /** Throws when what the file turns out to be is not wanted; called before it is copied, and of the copy. */
+  readonly admit?: (disk: DiskDescription) => void;
   /** Called with 0 to 100, not more often than once a second. */
   readonly onProgress?: (percent: number) => void;
   readonly signal?: AbortSignal;
@@ -151,7 +154,12 @@ export class ImageDirectory implements Images {
           await this.#requireSpaceFor(source);
           return this.#stage(request.id, place, (staged) =>
             withFile(createFile(join(staged, MACHINE_DISK)), (target) =>
-              bringIn(source, target, request.nameHint ?? request.file, signal, progress.part(0, 100)),
+              bringIn(source, target, {
+                nameHint: request.file,
+                ...request,
+                signal,
+                onFraction: progress.part(0, 100),
+              }),
             ),
           );
         }),
@@ -206,7 +214,13 @@ export class ImageDirectory implements Images {
             }),
         );
         const { bytes, sha256 } = await hashWhole(target, signal, progress.part(80, 100));
-        const stored: StoredImage = { format: 'qcow2', sizeBytes: bytes, virtualSizeBytes: virtualBytes, sha256 };
+        const stored: StoredImage = {
+          format: 'qcow2',
+          sizeBytes: bytes,
+          virtualSizeBytes: virtualBytes,
+          ...(request.sourceFormat === 'tar' && { content: 'tar' }),
+          sha256,
+        };
         await writeDurably(join(staged, MANIFEST), Buffer.from(`${JSON.stringify(stored)}\n`));
         return stored;
       });

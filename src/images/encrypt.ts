@@ -68,7 +68,9 @@ export async function encryptDisk(confinement: Confinement, request: EncryptRequ
 }
 
 function convertArguments(sourceFormat: DiskFormat): string[] {
-  const source = { driver: sourceFormat, backing: null, file: { driver: 'file', filename: inheritedPath(0) } };
+  // A tar goes onto the copy as it is, byte for byte.
+  const driver = sourceFormat === 'tar' ? 'raw' : sourceFormat;
+  const source = { driver, backing: null, file: { driver: 'file', filename: inheritedPath(0) } };
   const options = [
     'encrypt.format=luks',
     'encrypt.key-secret=passphrase',

@@ -26,6 +26,8 @@ export interface StoredImage {
   readonly format: 'qcow2';
   readonly sizeBytes: number;
   readonly virtualSizeBytes: number;
+  /** What the copy holds where that is no disk to start: a tar of a root file system, from its first byte on. */
+  readonly content?: 'tar';
   /** Of the encrypted file. */
   readonly sha256: string;
 }

@@ -22,6 +22,7 @@ export type DiskRefusedCode =
   | 'EMPTY_FILE'
   | 'ENCRYPTED'
   | 'EXTERNAL_DATA_FILE'
+  | 'EXTERNAL_REFERENCE'
   | 'FORMAT_MISMATCH'
   | 'HAS_SNAPSHOTS'
   | 'NOT_A_FILE'

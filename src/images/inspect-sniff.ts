@@ -33,12 +33,16 @@ function text(value: string): Buffer {
   return Buffer.from(value, 'latin1');
 }
 
-/** qcow2: QEMU docs/interop/qcow2; VMDK: Virtual Disk Format 5.0; VHDX: MS-VHDX 2.2.1; VDI: VirtualBox VDICore.h. */
+/**
+ * qcow2: QEMU docs/interop/qcow2; VMDK: Virtual Disk Format 5.0; VHDX: MS-VHDX 2.2.1; VDI: VirtualBox VDICore.h; tar:
+ * POSIX.1-2017, pax.
+ */
 const ACCEPTED: readonly KnownFormat[] = [
   { format: 'qcow2', at: 0, bytes: text('QFI\xfb') },
   { format: 'vmdk', at: 0, bytes: text('KDMV') },
   { format: 'vhdx', at: 0, bytes: text('vhdxfile') },
   { format: 'vdi', at: 0x40, bytes: text('\x7f\x10\xda\xbe') },
+  { format: 'tar', at: 0x101, bytes: text('ustar') },
 ];
 
 function convertible(name: string, qemuFormat: string): string {
@@ -84,7 +88,6 @@ const UNSUPPORTED: readonly (readonly [at: number, magic: string, sentence: stri
   [0, 'PK\x05\x06', archive('a zip archive')],
   [0, '7z\xbc\xaf\x27\x1c', archive('a 7z archive')],
   [0, 'Rar!\x1a\x07', archive('a rar archive')],
-  [0x101, 'ustar', archive('a tar archive (an OVA file is one)')],
   [0, '070701', archive('a cpio archive')],
   [0, '!<arch>\n', archive('an ar archive')],
   [0, '\xed\xab\xee\xdb', notADisk('an RPM package')],

@@ -2,8 +2,8 @@
  * Says what a disk image file really is, before any tool opens it.
  *
  * The content decides, never the name; the name is only a claim that must not contradict it. A file is accepted when it
- * is a complete disk of one of five formats that refers to nothing outside itself, because a tool that follows such a
- * reference reads the host's files for whoever made the image (CVE-2024-32498). This must never open, name or follow
+ * is a complete disk of one of five formats, or a tar of a root file system, that refers to nothing outside itself, because
+ * a tool that follows such a reference reads the host's files for whoever made the image (CVE-2024-32498). This must never open, name or follow
  * anything but the handle it was given, and its verdict holds only for tools told this very format: one left to guess
  * could be misled by what the guest wrote to its own disk.
  */
@@ -12,13 +12,15 @@ import { inspectQcow2 } from './inspect-qcow2.ts';
 import { inspectRaw } from './inspect-raw.ts';
 import { DiskReader, refuse } from './inspect-reader.ts';
 import { sniffDisk } from './inspect-sniff.ts';
+import { inspectTar } from './inspect-tar.ts';
 import { inspectVdi } from './inspect-vdi.ts';
 import { inspectVhdx } from './inspect-vhdx.ts';
 import { inspectVmdk } from './inspect-vmdk.ts';
 
 export { DiskRefused, type DiskRefusedCode } from './inspect-reader.ts';
 
-export type DiskFormat = 'raw' | 'qcow2' | 'vmdk' | 'vhdx' | 'vdi';
+/** `tar` is no disk: what is unpacked of it is the root file system of a workstation that shares the host's kernel. */
+export type DiskFormat = 'raw' | 'qcow2' | 'vmdk' | 'vhdx' | 'vdi' | 'tar';
 
 export interface DiskDescription {
   readonly format: DiskFormat;
@@ -43,6 +45,7 @@ const INSPECTORS: Readonly<Record<DiskFormat, Inspector>> = {
   vmdk: inspectVmdk,
   vhdx: inspectVhdx,
   vdi: inspectVdi,
+  tar: inspectTar,
 };
 
 /** Extensions that claim a format. `.vhd` claims one that is not taken, so any disk found under it contradicts its name. */
@@ -53,6 +56,7 @@ const CLAIMS: Readonly<Record<string, DiskFormat | 'vhd'>> = {
   vhdx: 'vhdx',
   vdi: 'vdi',
   raw: 'raw',
+  tar: 'tar',
   vhd: 'vhd',
 };
 

@@ -23,6 +23,15 @@ export interface MachineImageFile {
   readonly sha256: string;
 }
 
+export interface BringInOptions {
+  /** The file's original name. */
+  readonly nameHint: string;
+  /** Throws when what the file turns out to be is not wanted. */
+  readonly admit?: (disk: DiskDescription) => void;
+  readonly signal: AbortSignal;
+  readonly onFraction: OnFraction;
+}
+
 /** Opens a file named by a person: symbolic links are followed, and a pipe must not keep us waiting. */
 export async function openForeign(path: string): Promise<FileHandle> {
   const { O_RDONLY, O_NONBLOCK, O_NOCTTY } = fsConstants;
@@ -41,14 +50,17 @@ export async function openForeign(path: string): Promise<FileHandle> {
 export async function bringIn(
   source: FileHandle,
   target: FileHandle,
-  nameHint: string,
-  signal: AbortSignal,
-  onFraction: OnFraction,
+  { nameHint, admit = () => undefined, signal, onFraction }: BringInOptions,
 ): Promise<MachineImageFile> {
+  const look = async (file: FileHandle): Promise<DiskDescription> => {
+    const disk = await inspectDisk(file, { nameHint });
+    admit(disk);
+    return disk;
+  };
   // A courtesy before a long copy. What counts is the look at the copy, which nobody can change any more.
-  const { fileBytes } = await inspectDisk(source, { nameHint });
+  const { fileBytes } = await look(source);
   const { bytes, sha256 } = await copyUnchanged(source, target, fileBytes, signal, onFraction);
-  const { format, virtualBytes } = await inspectDisk(target, { nameHint });
+  const { format, virtualBytes } = await look(target);
   await target.sync();
   return { format, sizeBytes: bytes, virtualSizeBytes: virtualBytes, sha256 };
 }

@@ -37,6 +37,7 @@ import type { MachineImageFile } from '../../src/images/machine-disk.ts';
 import { type Keys, KeyUnavailable } from '../../src/keys/keys.ts';
 import { openLocalKeys } from '../../src/keys/local.ts';
 import { SimulatedImages } from '../support/simulated.ts';
+import { SYSTEM, tarOf } from '../support/tar.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 import { until } from '../support/until.ts';
 import type { ChildTask, ImportOutcome, ImportTask, MachineImportTask } from './child.ts';
@@ -394,6 +395,46 @@ describe('the directory', { concurrency: 3 }, () => {
         await assert.rejects(images.importMachineImage({ id, file: rawDisk }), /an id must be/, id);
         await assert.rejects(images.removeMachineImage(id), /an id must be/, id);
       }
+    });
+  });
+
+  describe('a tar of a root file system', () => {
+    it('is encrypted byte for byte, and the copy remembers what it holds', async (t) => {
+      const directory = temporaryDirectory(t);
+      const file = join(directory, 'root.tar');
+      writeFileSync(file, tarOf([...SYSTEM, { name: 'etc/motd', content: Buffer.alloc(100_000, MARKER) }]));
+      const images = openImageDirectory({
+        directory: join(directory, 'images'),
+        diskReserveBytes: 0,
+        clock: systemClock,
+      });
+      const source = await images.importMachineImage({ id: 'ami-0', file });
+      assert.equal(source.format, 'tar');
+      assert.equal(source.virtualSizeBytes, statSync(file).size);
+      const stored = await images.import(requestOf({ ...source, id: 'ami-0' }, 'copy'));
+      assert.equal(stored.content, 'tar');
+      assert.deepEqual(await images.import(requestOf({ ...source, id: 'ami-0' }, 'copy')), stored);
+      const back = join(directory, 'back.tar');
+      await decrypt((await images.open('copy'))!, back, PASSPHRASE);
+      assert.equal(digestOf(back), digestOf(file));
+      assert.ok(!readFileSync((await images.open('copy'))!).includes(MARKER.slice(0, 16)));
+    });
+
+    it('is brought in only where it is wanted, and then not even copied', async (t) => {
+      const directory = temporaryDirectory(t);
+      const file = join(directory, 'root.tar');
+      writeFileSync(file, tarOf(SYSTEM));
+      const images = openImageDirectory({
+        directory: join(directory, 'images'),
+        diskReserveBytes: 0,
+        clock: systemClock,
+      });
+      const admit = ({ format }: { format: DiskFormat }) => {
+        throw new Error(`not a ${format}`);
+      };
+      await assert.rejects(images.importMachineImage({ id: 'ami-0', file, admit }), /not a tar/);
+      assert.deepEqual(readdirSync(join(directory, 'images/machine')), []);
+      assert.deepEqual(staged(join(directory, 'images')), []);
     });
   });
 

@@ -296,7 +296,7 @@ describe('what is not a disk image is refused', () => {
     ['bzip2', 'UNSUPPORTED_FORMAT', padded('BZh91AY&SY')],
     ['zip', 'UNSUPPORTED_FORMAT', padded('PK\x03\x04')],
     ['7z', 'UNSUPPORTED_FORMAT', padded('7z\xbc\xaf\x27\x1c')],
-    ['tar or OVA', 'UNSUPPORTED_FORMAT', padded('ustar', 0x101)],
+    ['the signature of a tar, and no header', 'CORRUPT_HEADER', padded('ustar', 0x101)],
     ['ISO 9660', 'UNSUPPORTED_FORMAT', padded('\x01CD001\x01', 32 * 1024)],
     ['hybrid ISO 9660', 'UNSUPPORTED_FORMAT', withPartitions(padded('\x01CD001\x01', 32 * 1024), [[0x83, 1, 64]])],
     ['ELF', 'UNSUPPORTED_FORMAT', padded('\x7fELF')],

@@ -19,6 +19,7 @@ import {
 import { commands } from '../../src/cli/index.ts';
 import { SETTINGS, type Settings } from '../../src/config.ts';
 import { toolsHolding } from '../drivers/tools.ts';
+import { SYSTEM, tarOf } from '../support/tar.ts';
 import { until } from '../support/until.ts';
 import { ABSENT, createImage, deleteImage, makeStudio, readyStudio, settledImage } from './api.ts';
 import { sdkClient } from './clients.ts';
@@ -200,6 +201,18 @@ describe('backlot machine-image import', { concurrency: true }, () => {
     assert.deepEqual(deleted, { deleted: ec2ImageId, streamingImageIds: [] });
     assert.equal(heldIn(installation).length, FORMATS.length - 1);
     sentenceOf(await installation.backlot(['machine-image', 'delete', ec2ImageId]));
+  });
+
+  it('takes a tar of a root file system for LINUX, and for nothing else', async (t) => {
+    const installation = new Installation(t);
+    const file = join(installation.directory, 'root.tar');
+    writeFileSync(file, tarOf(SYSTEM));
+    const words = ['machine-image', 'import', file, '--platform'];
+    assert.match(sentenceOf(await installation.backlot([...words, 'WINDOWS'])), /which only LINUX can be/);
+    assert.deepEqual(await installation.json(['machine-image', 'list']), []);
+    assert.deepEqual(heldIn(installation), []);
+    const { format, sizeBytes } = await installation.json<MachineImage>([...words, 'LINUX']);
+    assert.deepEqual([format, sizeBytes], ['tar', statSync(file).size]);
   });
 
   it('refuses what is not a whole disk by itself, in one sentence, and leaves nothing', async (t) => {
