@@ -13,6 +13,7 @@ import { machineImageBuildCommands } from './machine-image-build.ts';
 import { passwordCommands } from './password.ts';
 import { policyCommands } from './policy.ts';
 import { serveCommands } from './serve.ts';
+import { sessionCommands } from './session.ts';
 import { userCommands } from './user.ts';
 
 export const commands: readonly Command[] = [
@@ -25,6 +26,7 @@ export const commands: readonly Command[] = [
   ...groupCommands,
   ...accessKeyCommands,
   ...policyCommands,
+  ...sessionCommands,
   ...keyCommands,
   ...backupCommands,
   ...databaseCommands,

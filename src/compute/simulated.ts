@@ -78,9 +78,16 @@ export function bootAfter(durationMs: number, clock: Clock): Boot {
   };
 }
 
+const NEVER_ABORTED = new AbortController().signal;
+
 const ABSENT = { power: 'off', changedAt: 0, volume: null, backups: {} } as const;
 
-export function createSimulatedCompute(options: SimulatedComputeOptions): Compute {
+export interface SimulatedCompute extends Compute {
+  /** The workstation ends by itself, as by a crash or when it is shut down from inside. @returns whether it ran. */
+  end(id: string): Promise<boolean>;
+}
+
+export function createSimulatedCompute(options: SimulatedComputeOptions): SimulatedCompute {
   const { records, clock, boot, failure, desktop, fault = () => undefined } = options;
   const change = createChanges<SimulatedWorkstation>({ records, clock, absent: ABSENT });
 
@@ -145,6 +152,15 @@ export function createSimulatedCompute(options: SimulatedComputeOptions): Comput
           return desktop(id);
         },
       };
+    },
+
+    end: async (id) => {
+      let ended = false;
+      await change({ id, signal: NEVER_ABORTED }, (found) => {
+        ended = found?.power === 'on';
+        return ended ? { power: 'off' } : undefined;
+      });
+      return ended;
     },
 
     list: async () => {
