@@ -26,6 +26,7 @@ import { type Compute, ComputeFailure, type WorkstationRequest } from '../../src
 import { whyNoSandbox } from '../../src/compute/sandbox.ts';
 import { connectDisplay } from '../../src/compute/sandbox-display.ts';
 import { firstInside, processesMarked } from '../../src/compute/sandbox-process.ts';
+import { parseReport } from '../../src/compute/sandbox-program.ts';
 import { SealBroken, sealed, unsealed } from '../../src/compute/sealed-stream.ts';
 import { ManualClock } from '../support/domain.ts';
 import { greetDesktop } from '../support/rfb.ts';
@@ -319,7 +320,10 @@ describe('initialization scripts', () => {
     const lying = script(
       "for file in /proc/1/fd/*; do printf 'ready\\nscript 0 0\\ngarbage\\n' >$file; done 2>/dev/null; sleep 600",
     );
-    await assert.rejects(compute.ensure(start('one', { scripts: [lying] })), ComputeFailure).catch(() => undefined);
+    await assert.rejects(
+      compute.ensure(start('one', { scripts: [lying] })),
+      isFailure('AMI_VALIDATION_ERROR', /within 3 seconds/),
+    );
     await compute.stop({ ...change('one'), volume: 'keep' });
     await compute.ensure(start('two'));
   });
@@ -515,6 +519,47 @@ describe('a root file system', () => {
       held.every((name) => !name.startsWith('.')),
       held.join(),
     );
+  });
+});
+
+describe('a shell that is not what it should be', () => {
+  it('is heard without end by nobody: what it says is bounded, and so is the time for it', async (t) => {
+    const bench = await sandboxBench(t);
+    const compute = await bench.open({ bootMs: 5_000 });
+    const directory = temporaryDirectory(t);
+    const path = without(directory, 'bin/sh');
+    const shell = join(directory, 'bin', 'sh');
+    mkdirSync(join(directory, 'bin'));
+    const flood = 'while :; do echo begun; echo garbage; done';
+    writeFileSync(shell, `#!/bin/busybox sh\n(${flood}) &\n(${flood}) >&2 &\n(${flood}) >&3\n`, { mode: 0o755 });
+    execFileSync('tar', ['--append', '--file', path, '-C', directory, './bin/sh']);
+    await bench.addImage('loud', path);
+    const before = process.memoryUsage().rss;
+    await assert.rejects(
+      compute.ensure(start('one', { imageId: 'loud' })),
+      isFailure('AMI_VALIDATION_ERROR', /within 5 seconds/),
+    );
+    assert.ok(process.memoryUsage().rss - before < 256 * 2 ** 20);
+    assert.deepEqual(processesMarked((await bench.records.get('one'))!.mark), []);
+  });
+
+  it('tells nothing but what it is meant to tell', () => {
+    for (const line of ['begun', 'ready', 'no-display', 'display-ended'])
+      assert.deepEqual(parseReport(line), { what: line });
+    assert.deepEqual(parseReport('script 3 127'), { what: 'script', index: 3, exitCode: 127 });
+    for (const line of [
+      '',
+      'Ready',
+      'ready ',
+      'script',
+      'script 1',
+      'script -1 0',
+      'script 12345 0',
+      'script 1 1000',
+      '__proto__',
+    ]) {
+      assert.equal(parseReport(line), undefined, line);
+    }
   });
 });
 
