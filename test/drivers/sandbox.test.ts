@@ -318,7 +318,7 @@ describe('initialization scripts', () => {
   it('that tell lies change only how their own workstation is seen', async (t) => {
     const compute = await (await sandboxBench(t)).open({ bootMs: 3_000 });
     const lying = script(
-      "for file in /proc/1/fd/*; do printf 'ready\\nscript 0 0\\ngarbage\\n' >$file; done 2>/dev/null; sleep 600",
+      "#!/bin/busybox sh\nfor file in /proc/1/fd/*; do printf 'ready\\nscript 0 0\\ngarbage\\n' >$file; done 2>/dev/null; sleep 600",
     );
     await assert.rejects(
       compute.ensure(start('one', { scripts: [lying] })),
