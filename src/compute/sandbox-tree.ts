@@ -29,6 +29,12 @@ export async function removeTree(path: string): Promise<void> {
   }
 }
 
+/** Removes one that nobody may be filling any more: that was last changed before this time. No error when there is none. */
+export async function removeLeftTree(path: string, before: number): Promise<void> {
+  const status = await lstat(path).catch(() => undefined);
+  if (status !== undefined && status.ctimeMs < before) await removeTree(path);
+}
+
 async function openTree(path: string): Promise<void> {
   await chmod(path, OWNER_MODE);
   for (const name of await readdir(path)) {
