@@ -27,8 +27,8 @@ const BLACK = 'b81300cd10faf4ebfc';
 const SWITCHING_OFF = 'ba0406b80020eff4';
 /** Writes to its serial line for ever: mov dx, 0x3f8 / mov al, 'x' / next: out dx, al / jmp next */
 const FLOODING = 'baf803b078eeebfd';
-/** Starts again and again: jmp 0xffff:0 */
-const RESETTING = 'ea0000ffff';
+/** Has itself reset again and again: mov al, 0xfe / out 0x64, al / hlt */
+const RESETTING = 'b0fee664f4';
 
 const PROGRAMS = {
   counting: COUNTING,

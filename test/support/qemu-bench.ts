@@ -167,5 +167,5 @@ async function encryptFile(guest: Guest, opening: Promise<FileHandle>, format: '
 
 /** What the kernel says of a process. */
 export function statusOf(pid: number, member: string): string | undefined {
-  return new RegExp(`^${member}:\\s*(.*)$`, 'm').exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1];
+  return new RegExp(`^${member}:[ \\t]*(.*)$`, 'm').exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1];
 }
