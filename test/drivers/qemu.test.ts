@@ -4,6 +4,7 @@
  * qemu-agent.test.ts.
  */
 import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
 import { readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -16,6 +17,7 @@ import { virtualBytesOf, volumePath } from '../../src/compute/qemu-disk.ts';
 import { connectQmp } from '../../src/compute/qmp.ts';
 import { PLAIN_TEXT } from '../support/boot-sector.ts';
 import { keepGuests, QemuBench, statusOf, TINY } from '../support/qemu-bench.ts';
+import { temporaryDirectory } from '../support/temporary.ts';
 import { until } from '../support/until.ts';
 import { workstationRequest } from '../support/workstation.ts';
 
@@ -25,6 +27,7 @@ const NEVER = new AbortController().signal;
 /** Real machines take their time, on a host that does other things besides. */
 const REAL_MS = 120_000;
 const FOR_EVER_MS = 3_600_000;
+const DISK_MEBIBYTES = 96;
 
 let fences = 0;
 const change = (id: string) => {
@@ -257,7 +260,6 @@ test('a guest that does not come up is given up, and what it wrote is in the log
     await bench.addGuest(guest, guest);
     const compute = await bench.open({ agentMs: guest === 'switchingOff' ? FOR_EVER_MS : 0, ...settings });
     await assert.rejects(compute.ensure(start(guest, { imageId: guest })), failsWith('AMI_VALIDATION_ERROR', message));
-    await compute.destroy(change(guest));
     await assertGone(bench, compute, guest);
   }
 });
@@ -342,4 +344,22 @@ test('a stop is not kept waiting by a QEMU that stands still', async (t) => {
   await assert.rejects(compute.open('one', AbortSignal.timeout(1_000)));
   await stop(compute, 'one');
   assert.deepEqual([(await stateOf(compute, 'one'))!.running, bench.pidOf('one')], [false, undefined]);
+});
+
+test('a full disk is told of, costs nothing that was there, and a guest that met it goes on when there is room', async (t) => {
+  const place = temporaryDirectory(t);
+  const asRoot = process.getuid!() === 0 ? [] : ['--map-root-user'];
+  const mount = `mount -t tmpfs -o size=${DISK_MEBIBYTES}m,mode=0700 tmpfs "$1" && shift && exec "$@"`;
+  const program = [process.execPath, '--test', join(import.meta.dirname, 'qemu-full-disk.ts')];
+  const { status, stdout, stderr } = await new Promise<{ status: unknown; stdout: string; stderr: string }>(
+    (resolve) => {
+      execFile(
+        'unshare',
+        [...asRoot, '--mount', 'sh', '-c', mount, 'sh', place, ...program],
+        { env: { PATH: process.env.PATH, TMPDIR: place } },
+        (error, out, errors) => resolve({ status: error?.code ?? 0, stdout: out, stderr: errors }),
+      );
+    },
+  );
+  assert.equal(status, 0, stdout + stderr);
 });
