@@ -216,6 +216,15 @@ test('two who come at the same moment on two servers do not both stay', async ()
   assert.deepEqual(found.map(({ status }) => status).sort(), ['fulfilled', 'rejected']);
 });
 
+test('twenty who come at once all get in, one after the other, and the places are not more for it', async () => {
+  const { stage, world, address, services } = await createScene();
+  const sessionId = await stage.create();
+  const addresses: Awaited<ReturnType<typeof address>>[] = [];
+  for (let index = 0; index < 20; index += 1) addresses.push(await address(sessionId));
+  await Promise.all(addresses.map(({ streamId, ticket }) => redeemTicket(streamId, ticket, origin, services)));
+  assert.equal(await world.store.count({ kind: KIND.viewer, parentId: sessionId, state: REPLACED, limit: 99 }), 19);
+});
+
 test('a viewer has one connection: the later one counts', async () => {
   const { stage, connect, look, services } = await createScene();
   const first = await connect(await stage.create());

@@ -9,6 +9,7 @@ import type { IncomingMessage } from 'node:http';
 import { test } from 'node:test';
 import { gunzipSync } from 'node:zlib';
 import { WebSocket } from 'ws';
+import { KIND } from '../../src/domain/kinds.ts';
 import { redeemTicket } from '../../src/domain/viewer.ts';
 import { openSqlite } from '../../src/store/sqlite.ts';
 import { makeCertificate } from '../e2e/certificates.ts';
@@ -144,6 +145,22 @@ test('with the clipboard disabled no text comes to the desktop, and the page is 
   viewer.press(98);
   await until('the key has come', () => streams.desktop.keys.includes(98));
   assert.deepEqual(streams.desktop.cutTexts, []);
+});
+
+test('a clipboard that the launch profile takes away is gone at once', async (t) => {
+  const streams = await startStreams(t);
+  const viewer = await streams.connect(await streams.open(await streams.makeSession()));
+  viewer.cut('before');
+  await until('it has come', () => streams.desktop.cutTexts.length === 1);
+  const { store } = streams.service.service.parts;
+  const profile = (await store.get(KIND.launchProfile, streams.launchProfileId))!;
+  const doc = profile.doc.replace('"clipboardMode":"ENABLED"', '"clipboardMode":"DISABLED"');
+  await store.write([{ op: 'update', row: { ...profile, version: profile.version + 1, doc } }]);
+  await until('the page is told', () => viewer.told.some(({ clipboard }) => clipboard === false));
+  viewer.cut('after');
+  viewer.press(97);
+  await until('the key has come', () => streams.desktop.keys.length === 1);
+  assert.deepEqual(streams.desktop.cutTexts, ['before']);
 });
 
 for (const [what, code, end] of [
