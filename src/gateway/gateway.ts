@@ -7,7 +7,7 @@
  * page, or from none, is refused before anything is read for it.
  */
 import type { IncomingHttpHeaders } from 'node:http';
-import { WebSocketServer } from 'ws';
+import type { WebSocketServer } from 'ws';
 import type { Compute } from '../compute/compute.ts';
 import { connectViewer, redeemTicket, requireViewer, type ViewerServices } from '../domain/viewer.ts';
 import { ServiceError, validationFailed } from '../errors.ts';
@@ -55,12 +55,7 @@ export function createGateway(options: GatewayOptions): Gateway {
     relayLimits: options.relayLimits ?? RELAY_LIMITS,
     connect: async (sessionId, signal) => (await compute.open(sessionId, signal)).connect(signal),
   });
-  const sockets = new WebSocketServer({
-    noServer: true,
-    clientTracking: false,
-    perMessageDeflate: false,
-    maxPayload: MESSAGE_BYTES_MAX,
-  });
+  let sockets: Promise<WebSocketServer> | undefined;
   let isClosed = false;
 
   const answerTicket = async (streamId: string, { body, headers, contentType, origin }: PlainRequest) => {
@@ -120,7 +115,8 @@ export function createGateway(options: GatewayOptions): Gateway {
     const { connectionId, standing } = await connectViewer(streamId, requireCookie(request.headers), services);
     // The one before it, if it was on this server, need not wait.
     viewers.look();
-    sockets.handleUpgrade(request, socket, head, (webSocket) => {
+    sockets ??= openSockets();
+    (await sockets).handleUpgrade(request, socket, head, (webSocket) => {
       if (isClosed) webSocket.terminate();
       else void viewers.add(webSocket, streamId, connectionId, standing);
     });
@@ -138,6 +134,17 @@ export function createGateway(options: GatewayOptions): Gateway {
       viewers.close();
     },
   };
+}
+
+/** Loaded when the first desktop is shown: it takes a noticeable part of the time that a start has. */
+async function openSockets(): Promise<WebSocketServer> {
+  const { WebSocketServer } = await import('ws');
+  return new WebSocketServer({
+    noServer: true,
+    clientTracking: false,
+    perMessageDeflate: false,
+    maxPayload: MESSAGE_BYTES_MAX,
+  });
 }
 
 /** A place all the same, so that pages of other sites learn nothing of it. */
