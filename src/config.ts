@@ -5,6 +5,9 @@
  */
 import { resolve } from 'node:path';
 import { COMPUTE_FAILURES, type ComputeFailureCode } from './compute/compute.ts';
+import { type InstanceTypes, parseInstanceTypes } from './compute/instance-types.ts';
+
+const ENGINES = ['auto', 'qemu', 'sandbox', 'simulated', 'none'] as const;
 
 export interface Settings {
   /** Absolute path. */
@@ -29,6 +32,8 @@ export interface Settings {
   readonly sharedFileSystemsMax: number;
   readonly streamingSessionsMax: number;
   readonly g5SessionsMax: number;
+  /** Undefined: as many as the studio may have. */
+  readonly sessionsPerOwnerMax: number | undefined;
   readonly launchProfilesMax: number;
   readonly throttle: boolean;
   readonly throttleReadsPerSecond: number;
@@ -40,7 +45,15 @@ export interface Settings {
   readonly connectionsMax: number;
   readonly clockSkewMs: number;
   readonly importsMax: number;
-  readonly compute: 'simulated';
+  readonly compute: (typeof ENGINES)[number];
+  /** Those that are changed or added. */
+  readonly instanceTypes: InstanceTypes;
+  /** Undefined: what the host has, less a reserve. */
+  readonly computeMemoryMib: number | undefined;
+  readonly computeNetwork: 'none' | 'nat';
+  readonly bootMs: number;
+  readonly stopMs: number;
+  readonly screenshots: boolean;
   readonly simulatedStartMs: number;
   /** Undefined: every start ends well. */
   readonly simulatedFailure: ComputeFailureCode | undefined;
@@ -93,6 +106,27 @@ function amount(min: number, max: number, unit: number): Parse<number> {
 
 function matching(pattern: RegExp, must: string): Parse<string> {
   return (text) => (pattern.test(text) ? { value: text } : { must });
+}
+
+/** One of these words. */
+function oneOf<const T extends string>(words: readonly T[]): Parse<T> {
+  return (text) => {
+    const value = words.find((word) => word === text);
+    return value === undefined ? { must: `be one of ${words.join(', ')}` } : { value };
+  };
+}
+
+/** Empty, or what another setting of this kind may be. */
+function optional<T>(parse: Parse<T>): Parse<T | undefined> {
+  return (text) => (text === '' ? { value: undefined } : parse(text));
+}
+
+const onOrOff: Parse<boolean> = (text) =>
+  text === 'on' || text === 'off' ? { value: text === 'on' } : { must: 'be on or off' };
+
+function parseTypes(text: string): { value: InstanceTypes } | { must: string } {
+  const value = parseInstanceTypes(text);
+  return value ? { value } : { must: 'look like g4dn.xlarge=2:4096,g5.xlarge=4:8192: processors, and memory in MiB' };
 }
 
 function parseSimulatedFailure(text: string): { value: ComputeFailureCode | undefined } | { must: string } {
@@ -259,6 +293,13 @@ export const SETTINGS: { readonly [K in keyof Settings]: Setting<Settings[K]> } 
     meaning: 'Streaming sessions of the g5 instance types that a studio may have',
     parse: whole(0, 10_000),
   },
+  sessionsPerOwnerMax: {
+    env: 'BACKLOT_QUOTA_STREAMING_SESSIONS_PER_OWNER',
+    flag: 'quota-streaming-sessions-per-owner',
+    default: '',
+    meaning: 'Streaming sessions of a studio that one person may own, stopped ones included; all of them if left out',
+    parse: optional(whole(0, 10_000)),
+  },
   launchProfilesMax: {
     env: 'BACKLOT_QUOTA_LAUNCH_PROFILES',
     flag: 'quota-launch-profiles',
@@ -270,21 +311,23 @@ export const SETTINGS: { readonly [K in keyof Settings]: Setting<Settings[K]> } 
     env: 'BACKLOT_THROTTLE',
     flag: 'throttle',
     default: 'on',
-    meaning: 'Whether an access key that calls too fast is told to wait, with ThrottlingException; on or off',
-    parse: (text) => (text === 'on' || text === 'off' ? { value: text === 'on' } : { must: 'be on or off' }),
+    meaning: 'Whether who calls too fast is told to wait, with ThrottlingException; on or off',
+    parse: onOrOff,
   },
   throttleReadsPerSecond: {
     env: 'BACKLOT_THROTTLE_READS_PER_SECOND',
     flag: 'throttle-reads-per-second',
     default: '1000',
-    meaning: "Reads that each access key may make in a second; five seconds' worth may come at once",
+    meaning:
+      "Reads that each user or service may make in a second, with all its keys; five seconds' worth may come at once",
     parse: whole(1, 1_000_000),
   },
   throttleWritesPerSecond: {
     env: 'BACKLOT_THROTTLE_WRITES_PER_SECOND',
     flag: 'throttle-writes-per-second',
     default: '200',
-    meaning: "Changes that each access key may make in a second; five seconds' worth may come at once",
+    meaning:
+      "Changes that each user or service may make in a second, with all its keys; five seconds' worth may come at once",
     parse: whole(1, 1_000_000),
   },
   auditMs: {
@@ -339,9 +382,52 @@ export const SETTINGS: { readonly [K in keyof Settings]: Setting<Settings[K]> } 
   compute: {
     env: 'BACKLOT_COMPUTE',
     flag: 'compute',
-    default: 'simulated',
-    meaning: 'What workstations run on; `simulated` keeps records of them and runs none',
-    parse: (text) => (text === 'simulated' ? { value: text } : { must: 'be simulated' }),
+    default: 'auto',
+    meaning:
+      'What workstations run on: qemu, sandbox, simulated (records only) or none (another server has them); auto takes qemu where it is installed',
+    parse: oneOf(ENGINES),
+  },
+  instanceTypes: {
+    env: 'BACKLOT_INSTANCE_TYPES',
+    flag: 'instance-types',
+    default: '',
+    meaning: 'Sizes of instance types that are changed or added: name=processors:MiB,…',
+    parse: parseTypes,
+  },
+  computeMemoryMib: {
+    env: 'BACKLOT_COMPUTE_MEMORY_MIB',
+    flag: 'compute-memory-mib',
+    default: '',
+    meaning: 'Memory that workstations may take together, in MiB; what the host has less a reserve if left out',
+    parse: optional(whole(64, 100_000_000)),
+  },
+  computeNetwork: {
+    env: 'BACKLOT_COMPUTE_NETWORK',
+    flag: 'compute-network',
+    default: 'none',
+    meaning: 'What workstations reach: none, or nat: whatever this server reaches, its own network included',
+    parse: oneOf(['none', 'nat']),
+  },
+  bootMs: {
+    env: 'BACKLOT_COMPUTE_BOOT_SECONDS',
+    flag: 'compute-boot-seconds',
+    default: '300',
+    meaning: 'Seconds within which a workstation must have started and be usable',
+    parse: amount(1, 86_400, SECOND_MS),
+  },
+  stopMs: {
+    env: 'BACKLOT_COMPUTE_STOP_SECONDS',
+    flag: 'compute-stop-seconds',
+    default: '60',
+    meaning: 'Seconds that a workstation has to shut itself down, before it is ended by force',
+    parse: amount(1, 3_600, SECOND_MS),
+  },
+  screenshots: {
+    env: 'BACKLOT_SCREENSHOTS',
+    flag: 'screenshots',
+    default: 'off',
+    meaning: "Whether `backlot session picture` may take a picture of somebody's screen; on or off",
+    parse: onOrOff,
   },
   simulatedStartMs: {
     env: 'BACKLOT_SIMULATED_START_SECONDS',

@@ -20,6 +20,8 @@ export interface DataDirectory {
   readonly keys: string;
   readonly images: string;
   readonly compute: string;
+  /** File with this server's own id, among those of one database. */
+  readonly serverId: string;
   /** Whether there was none before. */
   readonly isNew: boolean;
 }
@@ -47,6 +49,7 @@ export function openDataDirectory(path: string): DataDirectory {
     keys: join(path, 'keys'),
     images: join(path, 'images'),
     compute: join(path, 'compute'),
+    serverId: join(path, 'server.id'),
     isNew,
   };
 }
@@ -64,11 +67,15 @@ function makeDirectory(path: string): void {
 }
 
 /** What a first start may have left that died half way, and what a file system puts into its own root. */
-const OWN_NAMES = new Set(['server.lock', 'credentials', 'keys', 'images', 'compute', 'lost+found']);
+const OWN_NAMES = new Set(['server.lock', 'server.id', 'credentials', 'keys', 'images', 'compute', 'lost+found']);
+
+/** Of a file whose writer died. */
+const LEFTOVER = /^\.(credentials|server\.id)\.[0-9a-f]{16}\.tmp$/;
 
 /** A directory with other things in it was named by mistake: to close it to everybody else would do harm. */
 function requireNothingElse(path: string): void {
-  const other = readdirSync(path).find((name) => !OWN_NAMES.has(name) && !name.startsWith('server.lock'));
+  const isOwn = (name: string) => OWN_NAMES.has(name) || name.startsWith('server.lock') || LEFTOVER.test(name);
+  const other = readdirSync(path).find((name) => !isOwn(name));
   if (other === undefined) return;
   throw new Error(`it holds other things (${JSON.stringify(other)}); name one that is empty or not there yet`);
 }

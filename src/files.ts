@@ -178,22 +178,33 @@ export interface Transferred {
 export async function copyHashed(
   source: FileHandle,
   target: FileHandle,
-  { onBytes, signal }: TransferOptions = {},
+  options: TransferOptions = {},
 ): Promise<Transferred> {
   const hash = createHash('sha256');
+  const bytes = await copyWhole(source, target, options, (chunk) => hash.update(chunk));
+  return { bytes, sha256: hash.digest('hex') };
+}
+
+/** The same without a hash. `meanwhile` is called with each piece while it is written. @returns the bytes. */
+export async function copyWhole(
+  source: FileHandle,
+  target: FileHandle,
+  { onBytes, signal }: TransferOptions = {},
+  meanwhile: (chunk: Buffer) => void = () => undefined,
+): Promise<number> {
   let bytes = 0;
   for await (const chunk of chunksOf(source, signal)) {
     const isHole = chunk.equals(ZEROS.subarray(0, chunk.length));
     const written = isHole ? undefined : writeAll(target, chunk, bytes);
     // The error is taken below; until then nobody listens, and an unheard rejection would end the process.
     written?.catch(() => undefined);
-    hash.update(chunk);
+    meanwhile(chunk);
     await written;
     bytes += chunk.length;
     onBytes?.(bytes);
   }
   await target.truncate(bytes);
-  return { bytes, sha256: hash.digest('hex') };
+  return bytes;
 }
 
 /** The file in pieces, the next being read while one is used. A piece may be used until the next is asked for. */

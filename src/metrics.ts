@@ -1,14 +1,17 @@
 /** What `GET /metrics` shows, in the Prometheus text format. Labels are operation names, states and counts: never ids. */
 import { Counter, Gauge, Histogram, type Metric, Registry } from 'prom-client';
 import type { AccessLevel } from './contract/operation.ts';
-import { lifecycles } from './domain/lifecycles.ts';
+import { KIND } from './domain/kinds.ts';
+import { lifecycleOf, lifecycles } from './domain/lifecycles.ts';
 import { ServiceError } from './errors.ts';
 import type { ViewerMetrics } from './gateway/viewers.ts';
-import type { Store } from './store/store.ts';
+import type { Row, Store } from './store/store.ts';
 
 export interface Metrics {
   readonly answered: (operation: string, status: number, seconds: number) => void;
-  readonly moved: (kind: string, state: string) => void;
+  readonly moved: (row: Row, before: Row) => void;
+  /** Of a session. */
+  readonly workstationEnded: () => void;
   /** A call that ended in an error; by nobody where it never became known who called. */
   readonly refused: (error: unknown, access: AccessLevel, isKnown: boolean) => void;
   readonly auditOmitted: (lines: number) => void;
@@ -16,8 +19,8 @@ export interface Metrics {
   readonly render: () => Promise<{ contentType: string; body: string }>;
 }
 
-/** Rows further than this are not counted: the number is there to show that work piles up. */
-const QUEUE_COUNT_MAX = 10_000;
+/** Rows further than this are not counted: the numbers are there to show that something piles up. */
+const ROW_COUNT_MAX = 10_000;
 
 export function createMetrics(store: Store, now: () => number, imageBytes: () => Promise<number>): Metrics {
   const registers = [new Registry()];
@@ -38,7 +41,7 @@ export function createMetrics(store: Store, now: () => number, imageBytes: () =>
       for (const lifecycle of lifecycles) {
         for (const [state, { work }] of Object.entries(lifecycle.states)) {
           if (!work) continue;
-          const query = { kind: lifecycle.kind, state, dueBy: now(), limit: QUEUE_COUNT_MAX };
+          const query = { kind: lifecycle.kind, state, dueBy: now(), limit: ROW_COUNT_MAX };
           this.set({ kind: lifecycle.kind, state }, await store.count(query));
         }
       }
@@ -60,12 +63,57 @@ export function createMetrics(store: Store, now: () => number, imageBytes: () =>
       this.set(process.memoryUsage.rss());
     },
   });
+  const sessions = createSessionMetrics(registers, store, now);
   return {
     answered: requests.answered,
-    moved: (kind, state) => transitions.inc({ kind, state }),
+    moved: (row, before) => {
+      transitions.inc({ kind: row.kind, state: row.state });
+      sessions.moved(row, before);
+    },
+    workstationEnded: sessions.workstationEnded,
     ...createRefusalCounts(registers),
     streams: createStreamMetrics(registers),
     render: async () => ({ contentType: registers[0]!.contentType, body: await registers[0]!.metrics() }),
+  };
+}
+
+/** In seconds. */
+const START_BUCKETS = [1, 3, 10, 30, 60, 120, 300, 600];
+
+function createSessionMetrics(
+  registers: Registry[],
+  store: Store,
+  now: () => number,
+): Pick<Metrics, 'moved' | 'workstationEnded'> {
+  const states = Object.keys(lifecycleOf(KIND.streamingSession).states).filter((state) => state !== 'DELETED');
+  new Gauge({
+    name: 'backlot_sessions',
+    help: 'Streaming sessions by state, those of all servers on one database',
+    labelNames: ['state'],
+    registers,
+    async collect() {
+      for (const state of states) {
+        this.set({ state }, await store.count({ kind: KIND.streamingSession, state, limit: ROW_COUNT_MAX }));
+      }
+    },
+  });
+  const created = new Histogram({
+    name: 'backlot_session_create_seconds',
+    help: 'Time from the creation of a session to the moment that it was READY',
+    buckets: START_BUCKETS,
+    registers,
+  });
+  const ended = new Counter({
+    name: 'backlot_workstations_ended_total',
+    help: 'Workstations that ended by themselves while their session was READY',
+    registers,
+  });
+  return {
+    moved: (row, before) => {
+      if (row.kind !== KIND.streamingSession || before.state !== 'CREATE_IN_PROGRESS' || row.state !== 'READY') return;
+      created.observe((now() - row.createdAt) / 1_000);
+    },
+    workstationEnded: () => ended.inc(),
   };
 }
 

@@ -10,8 +10,6 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { readCertificate, tellOfCertificate } from './certificate.ts';
 import { type Clock, systemClock } from './clock.ts';
 import type { Compute } from './compute/compute.ts';
-import { openRecords } from './compute/records.ts';
-import { bootAfter, createSimulatedCompute, type SimulatedWorkstation } from './compute/simulated.ts';
 import { type Config, SETTINGS } from './config.ts';
 import { type OperationName, operations } from './contract/index.ts';
 import { createCredentialFinder } from './credential-finder.ts';
@@ -27,6 +25,7 @@ import { createPasswords } from './domain/password.ts';
 import { perform } from './domain/perform.ts';
 import { createThrottle, type Throttle } from './domain/throttle.ts';
 import { Turns } from './domain/turns.ts';
+import { type Engine, openEngine } from './engine.ts';
 import { createGateway } from './gateway/gateway.ts';
 import { createIds, type Ids } from './ids.ts';
 import { type ImageDirectory, openImageDirectory } from './images/directory.ts';
@@ -46,11 +45,12 @@ import { launchProfileJobs } from './worker/launch-profile.ts';
 import { streamingImageJobs } from './worker/streaming-image.ts';
 import { streamingSessionJobs } from './worker/streaming-session.ts';
 import { streamingSessionBackupJobs } from './worker/streaming-session-backup.ts';
+import { createSessionHealth } from './worker/streaming-session-health.ts';
 import { streamingSessionStreamJobs } from './worker/streaming-session-stream.ts';
 import { studioJobs } from './worker/studio.ts';
 import { studioComponentJobs } from './worker/studio-component.ts';
 import { createUpkeep } from './worker/upkeep.ts';
-import { createWorker, type Worker } from './worker/worker.ts';
+import { createWorker, type Job, type Worker } from './worker/worker.ts';
 
 /** Parts that tests and tools may put in place of the real ones. */
 export interface Overrides {
@@ -69,15 +69,20 @@ export interface Parts extends Omit<Services, 'wake' | 'turns' | 'audit'> {
   readonly store: Store;
   readonly keys: LocalKeys;
   readonly images: ImageDirectory;
-  readonly compute: Compute;
   readonly log: Log;
   readonly arrivals: Arrivals;
   /** Where the server listens; settled when it does. */
   readonly address: { url: string };
 }
 
+/** What a server works with: beside the rest, what workstations run on. */
+export interface ServerParts extends Parts {
+  readonly engine: Engine;
+  readonly compute: Compute;
+}
+
 export interface Service {
-  readonly parts: Parts;
+  readonly parts: ServerParts;
   readonly worker: Worker;
   /** Listens, and starts background work. Resolves with the address that clients use. */
   listen(): Promise<string>;
@@ -106,13 +111,11 @@ export async function openParts(given: Config, overrides: Overrides = {}): Promi
     const { region, accountId, diskReserveBytes } = config;
     const keys = await openLocalKeys({ directory: directory.keys, region, accountId, clock });
     const images = await openImageDirectory({ directory: directory.images, diskReserveBytes, clock });
-    const chosen = await openCompute(config, directory, clock);
-    const compute = overrides.compute?.(chosen) ?? chosen;
     await requireOwnKeys({ store, keys, images, clock });
     const address = { url: addressOf(config, config.port) };
     const settings = domainSettings(config, address);
     const ids = overrides.ids ?? createIds();
-    return { config, directory, store, arrivals, keys, images, compute, log, clock, ids, settings, address };
+    return { config, directory, store, arrivals, keys, images, log, clock, ids, settings, address };
   } catch (error) {
     await store.close();
     throw new StartError(reasonOf(error));
@@ -132,21 +135,10 @@ async function openStore(config: Config, directory: DataDirectory, clock: Clock,
   }
 }
 
-async function openCompute(config: Config, directory: DataDirectory, clock: Clock): Promise<Compute> {
-  const records = await openRecords<SimulatedWorkstation>(directory.compute, clock);
-  const { simulatedStartMs, simulatedFailure: failure } = config;
-  return createSimulatedCompute({
-    records,
-    clock,
-    boot: bootAfter(simulatedStartMs, clock),
-    ...(failure && { failure }),
-  });
-}
-
 function domainSettings(config: Config, address: { readonly url: string }): DomainSettings {
   const { region, accountId, tombstoneMs, tokenMs } = config;
   const { streamingImagesMax, studioComponentsMax, sharedFileSystemsMax } = config;
-  const { launchProfilesMax, streamingSessionsMax, g5SessionsMax } = config;
+  const { launchProfilesMax, streamingSessionsMax, g5SessionsMax, sessionsPerOwnerMax } = config;
   const quotas = {
     streamingImagesMax,
     studioComponentsMax,
@@ -154,6 +146,7 @@ function domainSettings(config: Config, address: { readonly url: string }): Doma
     launchProfilesMax,
     streamingSessionsMax,
     g5SessionsMax,
+    sessionsPerOwnerMax,
   };
   return { region, accountId, tombstoneMs, tokenMs, ...quotas, publicUrl: () => config.publicUrl ?? address.url };
 }
@@ -170,7 +163,12 @@ export async function createService(config: Config, overrides: Overrides = {}): 
   const unlock = lockDataDirectory(openDataDirectory(config.dataDir));
   try {
     const parts = await openParts(config, overrides);
-    return assemble(parts, overrides, unlock, certificate);
+    const engine = await openEngine(parts).catch(async (error: unknown) => {
+      await parts.store.close();
+      throw new StartError(reasonOf(error));
+    });
+    const compute = overrides.compute?.(engine.compute) ?? engine.compute;
+    return assemble({ ...parts, engine, compute }, overrides, unlock, certificate);
   } catch (error) {
     unlock();
     throw error;
@@ -178,12 +176,12 @@ export async function createService(config: Config, overrides: Overrides = {}): 
 }
 
 function assemble(
-  parts: Parts,
+  parts: ServerParts,
   overrides: Overrides,
   unlock: () => void,
   certificate: Certificate | undefined,
 ): Service {
-  const { config, store, keys, images, log, clock } = parts;
+  const { config, store, keys, images, log, clock, engine } = parts;
   const metrics = createMetrics(store, clock.now, async () =>
     (await images.list()).reduce((total, { sizeBytes }) => total + sizeBytes, 0),
   );
@@ -198,13 +196,12 @@ function assemble(
       ...studioComponentJobs({ store, keys }),
       ...streamingImageJobs({ store, images, keys, importsMax: config.importsMax }),
       ...launchProfileJobs({ store, keys }),
-      ...streamingSessionJobs({ ...parts, startsMax: config.sessionStartsMax }),
-      ...streamingSessionBackupJobs(parts),
-      ...streamingSessionStreamJobs(parts),
+      ...(engine.works ? sessionJobs(parts) : []),
     ],
     moved: metrics.moved,
     ...(overrides.pollMs !== undefined && { pollMs: overrides.pollMs }),
   });
+  const health = createSessionHealth({ ...parts, ended: metrics.workstationEnded, wake: worker.wake });
   const audit = createAuditTrail({ ...parts, omitted: metrics.auditOmitted });
   const upkeep = createUpkeep({ ...parts, audit, auditMs: config.auditMs });
   const router = createRouter<Handler<OperationName>>(operations, handlers as Record<string, Handler<OperationName>>);
@@ -270,6 +267,7 @@ function assemble(
       worker.start();
       wakes = await listenToOthers(parts, worker);
       upkeep.start();
+      if (engine.seesAll) health.start();
       ready = true;
       log.info({ address: parts.address.url }, 'listening');
       if (certificate) tellOfCertificate(certificate, clock, log);
@@ -282,7 +280,9 @@ function assemble(
       const closed = server.listening ? new Promise((resolve) => server.close(resolve)) : undefined;
       server.closeIdleConnections();
       const impatience = setTimeout(() => server.closeAllConnections(), graceMs);
-      const ended = Promise.all([closed, worker.stop(), upkeep.stop(), wakes?.close()]).then(audit.flush);
+      const ended = Promise.all([closed, worker.stop(), upkeep.stop(), health.stop(), wakes?.close()]).then(
+        audit.flush,
+      );
       // What hangs longer (a disk that does not sync) is left to the next start, as after a crash.
       const patience = new AbortController();
       const late = delay(graceMs + LAST_ANSWERS_MS, 'late', { signal: patience.signal }).catch(() => undefined);
@@ -295,6 +295,15 @@ function assemble(
       unlock();
     },
   };
+}
+
+/** What a server does that has workstations. */
+function sessionJobs(parts: ServerParts): Job[] {
+  return [
+    ...streamingSessionJobs({ ...parts, startsMax: parts.config.sessionStartsMax }),
+    ...streamingSessionBackupJobs(parts),
+    ...streamingSessionStreamJobs(parts),
+  ];
 }
 
 /** Servers of one database tell each other when there is work; without it, each finds it by looking. */

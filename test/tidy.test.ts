@@ -52,7 +52,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly RegExp[]>> = {
     /^src\/keys\/local\.ts$/,
     /^src\/compute\/(records|simulated)\.ts$/,
   ],
-  compute: [/^src\/(clock|files)\.ts$/],
+  compute: [/^src\/(clock|files|log)\.ts$/, /^src\/keys\/keys\.ts$/, /^src\/images\/(images|confined|progress)\.ts$/],
   gateway: [
     /^src\/domain\/viewer\.ts$/,
     /^src\/(errors|log)\.ts$/,
@@ -117,7 +117,11 @@ const ONLY_IN: readonly { what: string; pattern: RegExp; files: RegExp }[] = [
     pattern: /\b(SELECT [\w*,( ]+ FROM|INSERT INTO|UPDATE \w+ SET|DELETE FROM|CREATE TABLE)\b/,
     files: /^src\/store\//,
   },
-  { what: 'child processes', pattern: /node:child_process/, files: /^src\/images\/confined\.ts$/ },
+  {
+    what: 'child processes',
+    pattern: /node:child_process/,
+    files: /^src\/(images\/confined|compute\/(detached|sandbox-process))\.ts$/,
+  },
   {
     what: 'comparing signatures',
     pattern: /timingSafeEqual/,

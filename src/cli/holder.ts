@@ -8,8 +8,8 @@ import { type Arguments, CommandFailed, type Option } from './command.ts';
 import { requireUser } from './user.ts';
 
 export const HOLDER_OPTIONS: Readonly<Record<string, Option>> = {
-  service: { value: 'NAME', meaning: 'Service that has it: aws:username in policies' },
-  user: { value: 'NAME', meaning: 'User who has it, by name or id' },
+  service: { value: 'NAME', meaning: 'Service that has it' },
+  user: { value: 'NAME', meaning: 'User who has it, by name or id: aws:username in policies' },
 };
 
 /**

@@ -12,6 +12,7 @@ import { machineImageCommands } from './machine-image.ts';
 import { passwordCommands } from './password.ts';
 import { policyCommands } from './policy.ts';
 import { serveCommands } from './serve.ts';
+import { sessionCommands } from './session.ts';
 import { userCommands } from './user.ts';
 
 export const commands: readonly Command[] = [
@@ -23,6 +24,7 @@ export const commands: readonly Command[] = [
   ...groupCommands,
   ...accessKeyCommands,
   ...policyCommands,
+  ...sessionCommands,
   ...keyCommands,
   ...backupCommands,
   ...databaseCommands,

@@ -1,4 +1,5 @@
 /** `backlot user set-password` and `backlot login`: how people come to access keys that end by themselves. */
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Config } from '../config.ts';
 import { commandLine } from '../domain/audit.ts';
 import { KIND } from '../domain/kinds.ts';
@@ -12,6 +13,9 @@ import { withParts } from './with-parts.ts';
 
 /** A server that is busy with other log-ins may take some seconds. */
 const ANSWER_MS_MAX = 30_000;
+/** How often a server that is busy is asked again, and the longest wait between two times. */
+const BUSY_RETRIES_MAX = 10;
+const BUSY_WAIT_SECONDS_MAX = 5;
 
 export const passwordCommands: readonly Command[] = [
   {
@@ -83,22 +87,39 @@ function durationOf(given: Arguments): number | undefined {
   return Number(text);
 }
 
-/** @throws CommandFailed */
+/** Waits, and says so, while the server is busy with other log-ins: that passes by itself. @throws CommandFailed */
 async function askServer(url: URL, body: string): Promise<string> {
+  for (let retries = 0; ; retries += 1) {
+    const { status, text, retryAfter } = await askOnce(url, body);
+    if (status === 200) return text;
+    if (status !== 429 || memberIn(text, 'code') !== 'LOGIN_BUSY' || retries === BUSY_RETRIES_MAX) {
+      throw new CommandFailed(
+        `${url.origin} answered ${status}: ${memberIn(text, 'message') ?? 'it does not look like Backlot.'}`,
+      );
+    }
+    const seconds = Math.min(Math.max(Number(retryAfter) || 1, 1), BUSY_WAIT_SECONDS_MAX);
+    process.stderr.write(`backlot: ${url.origin} is busy with other log-ins; trying again in ${seconds} s\n`);
+    await delay(seconds * 1_000);
+  }
+}
+
+interface LoginAnswer {
+  readonly status: number;
+  readonly text: string;
+  readonly retryAfter: string | null;
+}
+
+/** @throws CommandFailed */
+async function askOnce(url: URL, body: string): Promise<LoginAnswer> {
   const headers = { 'content-type': 'application/json' };
   const signal = AbortSignal.timeout(ANSWER_MS_MAX);
-  let status: number;
-  let text: string;
   try {
     // A redirect would take the password elsewhere.
     const answer = await fetch(url, { method: 'POST', headers, body, signal, redirect: 'error' });
-    status = answer.status;
-    text = await answer.text();
+    return { status: answer.status, text: await answer.text(), retryAfter: answer.headers.get('retry-after') };
   } catch (error) {
     throw new CommandFailed(`${url.origin} does not answer: ${reasonOf(error)}.`);
   }
-  if (status === 200) return text;
-  throw new CommandFailed(`${url.origin} answered ${status}: ${messageIn(text)}`);
 }
 
 function reasonOf(error: unknown): string {
@@ -106,10 +127,12 @@ function reasonOf(error: unknown): string {
   return cause?.code ?? cause?.message ?? message;
 }
 
-function messageIn(text: string): string {
+/** Of an answer that may be anybody's. */
+function memberIn(text: string, name: 'message' | 'code'): string | undefined {
   try {
-    return String((JSON.parse(text) as { message?: unknown }).message);
+    const value = (JSON.parse(text) as Readonly<Record<string, unknown>>)[name];
+    return value === undefined ? undefined : String(value);
   } catch {
-    return 'it does not look like Backlot.';
+    return undefined;
   }
 }

@@ -1,5 +1,6 @@
 /** `backlot user`: the people that can be members of studios and launch profiles. */
 import { commandLine } from '../domain/audit.ts';
+import { findServiceLike } from '../domain/grant.ts';
 import { KIND } from '../domain/kinds.ts';
 import { findNamed, newUser, readUser, type User, withEnabled, withName } from '../domain/user.ts';
 import { ensureIdentityStore } from '../installation.ts';
@@ -60,6 +61,7 @@ async function createUser(given: Arguments, parts: Parts): Promise<object> {
     ...(displayName !== undefined && { displayName }),
     ...(email !== undefined && { email }),
   };
+  await requireNoService(userName, parts.store);
   const row = newUser(user, await ensureIdentityStore(parts), parts);
   try {
     await parts.store.write([{ op: 'insert', row }, commandLine('user create', row.id, parts)]);
@@ -77,6 +79,7 @@ async function renameUser([nameOrId, userName]: [string, string], parts: Parts):
   const row = withName(before, userName);
   const rival = await findNamed(store, KIND.user, userName);
   if (rival && rival.id !== row.id) throw new CommandFailed(`There is a user ${userName} already.`);
+  await requireNoService(userName, store);
   await store.write([{ op: 'update', row }, commandLine('user rename', row.id, parts)]);
   return readUser(row);
 }
@@ -88,6 +91,13 @@ function setEnabled(nameOrId: string, enabled: boolean, parts: Parts): Promise<U
     await parts.store.write([{ op: 'update', row }, line]);
     return JSON.parse(row.doc) as User;
   });
+}
+
+/** @throws CommandFailed */
+async function requireNoService(userName: string, store: Store): Promise<void> {
+  const service = await findServiceLike(userName, store);
+  if (service === undefined) return;
+  throw new CommandFailed(`There is a service ${service}: a user must have a name of their own.`);
 }
 
 /** @throws CommandFailed */

@@ -89,6 +89,8 @@ export interface Desktop {
   connect(signal: AbortSignal): Promise<Duplex>;
   /** What stands on the screen now, as a PNG; undefined where the adapter has no way to take it. @throws ComputeFailure */
   picture?(signal: AbortSignal): Promise<Buffer>;
+  /** What the workstation last wrote to its serial line or its log, of bounded length; as untrusted as all else of it. */
+  log?(signal: AbortSignal): Promise<string>;
 }
 
 export interface Compute {

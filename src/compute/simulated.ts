@@ -6,8 +6,8 @@
 import type { Duplex } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Clock } from '../clock.ts';
+import { createChanges, overtaken } from './changes.ts';
 import {
-  type Change,
   type Compute,
   ComputeFailure,
   type ComputeFailureCode,
@@ -78,40 +78,18 @@ export function bootAfter(durationMs: number, clock: Clock): Boot {
   };
 }
 
+const NEVER_ABORTED = new AbortController().signal;
+
 const ABSENT = { power: 'off', changedAt: 0, volume: null, backups: {} } as const;
 
-export function createSimulatedCompute(options: SimulatedComputeOptions): Compute {
-  const { records, clock, boot, failure, desktop, fault = () => undefined } = options;
-  const turns = new Map<string, Promise<unknown>>();
+export interface SimulatedCompute extends Compute {
+  /** The workstation ends by itself, as by a crash or when it is shut down from inside. @returns whether it ran. */
+  end(id: string): Promise<boolean>;
+}
 
-  /** Reads and writes one record, one change after another. */
-  const change = (
-    { id, signal, fence }: Omit<Change, 'fence'> & { readonly fence?: number },
-    next: (found: SimulatedWorkstation | undefined) => Partial<SimulatedWorkstation> | undefined | 'destroy',
-  ): Promise<SimulatedWorkstation | undefined> => {
-    const inTurn = (turns.get(id) ?? Promise.resolve()).then(async () => {
-      signal.throwIfAborted();
-      const found = await records.get(id);
-      if (found && fence !== undefined && found.fence > fence) throw overtaken();
-      const wanted = next(found);
-      if (wanted === undefined) return found;
-      if (wanted === 'destroy') {
-        await records.put(id, undefined);
-        return undefined;
-      }
-      const kept = { ...ABSENT, ...found, ...wanted, fence: fence ?? found?.fence ?? 0 };
-      const record = kept.power === found?.power ? kept : { ...kept, changedAt: clock.now() };
-      await records.put(id, record);
-      return record;
-    });
-    const ended = inTurn.then(
-      () => undefined,
-      () => undefined,
-    );
-    turns.set(id, ended);
-    void ended.then(() => turns.get(id) === ended && turns.delete(id));
-    return inTurn;
-  };
+export function createSimulatedCompute(options: SimulatedComputeOptions): SimulatedCompute {
+  const { records, clock, boot, failure, desktop, fault = () => undefined } = options;
+  const change = createChanges<SimulatedWorkstation>({ records, clock, absent: ABSENT });
 
   return {
     ensure: async (request) => {
@@ -176,6 +154,15 @@ export function createSimulatedCompute(options: SimulatedComputeOptions): Comput
       };
     },
 
+    end: async (id) => {
+      let ended = false;
+      await change({ id, signal: NEVER_ABORTED }, (found) => {
+        ended = found?.power === 'on';
+        return ended ? { power: 'off' } : undefined;
+      });
+      return ended;
+    },
+
     list: async () => {
       await fault('list', '');
       const found = await Promise.all((await records.ids()).map(async (id) => ({ id, record: await records.get(id) })));
@@ -206,8 +193,4 @@ function requireBackup(found: SimulatedWorkstation | undefined, backupId: string
 
 function shown(id: string, { power, volume, backups, changedAt }: SimulatedWorkstation): Workstation {
   return { id, running: power !== 'off', hasVolume: volume !== null, backupIds: Object.keys(backups), changedAt };
-}
-
-function overtaken(): ComputeFailure {
-  return new ComputeFailure('INTERNAL_ERROR', 'The workstation has been changed by another since', { retryable: true });
 }

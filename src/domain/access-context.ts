@@ -7,6 +7,9 @@ import type { Permission } from './permissions.ts';
 import { type Context, UNKNOWN, type Values } from './policy-context.ts';
 import { conditionKey, REQUEST_TAG, RESOURCE_TAG, type ResourceType } from './policy-terms.ts';
 
+/** Role of people (see access.ts, which builds upon this file). */
+const USER = 'user';
+
 type Input = Readonly<Record<string, unknown>>;
 type Tags = Readonly<Record<string, string>>;
 type Place = Pick<DomainSettings, 'region' | 'accountId'>;
@@ -59,7 +62,8 @@ function saidByRequest({ input, principal, origin, permission, now, settings }: 
       case 'aws:userid':
         return [principal.principalId];
       case 'aws:username':
-        return principal.username === undefined ? undefined : [principal.username];
+        // Of people only: a policy that gives everybody what is called after them must give a service nothing.
+        return principal.role === USER && principal.username !== undefined ? [principal.username] : undefined;
       case 'aws:tagkeys':
         return input.tags ? Object.keys(input.tags) : (input.tagKeys as readonly string[] | undefined);
       case 'nimble:studioid':

@@ -23,6 +23,8 @@ export interface DomainSettings {
   readonly launchProfilesMax: number;
   readonly streamingSessionsMax: number;
   readonly g5SessionsMax: number;
+  /** Undefined: as many as the studio may have. */
+  readonly sessionsPerOwnerMax: number | undefined;
 }
 
 export interface Services {

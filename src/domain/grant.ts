@@ -10,11 +10,12 @@ import { KIND, newRow } from './kinds.ts';
 import type { Policies } from './policy.ts';
 import { PolicyRefused } from './policy-json.ts';
 import { CompiledPolicies } from './stored-policy.ts';
+import { comparable, findByName, readUser } from './user.ts';
 
 /** Who may have policies. */
 export interface Holder {
   readonly role: typeof SERVICE | typeof USER;
-  /** What policies know as `aws:username`. */
+  /** Of a user: what policies know as `aws:username`. */
   readonly name: string;
   /** What policies know as `aws:userid`. */
   readonly principalId: string;
@@ -44,14 +45,31 @@ export function getGrant(store: Store, holder: Holder): Promise<Row | undefined>
   return store.get(KIND.grant, grantId(holder));
 }
 
-/** The service of this name: the one that there is, or one that is first heard of now. @throws PolicyRefused */
+/** More services than there are. */
+const GRANTS_MAX = 10_000;
+
+/** The service that is called like this, whatever the case of the letters: no user may have its name. */
+export async function findServiceLike(name: string, store: Store): Promise<string | undefined> {
+  const grants = await store.list({ kind: KIND.grant, limit: GRANTS_MAX });
+  const services = grants.map(readGrant).filter(({ role }) => role === SERVICE);
+  return services.find((service) => comparable(service.name) === comparable(name))?.name;
+}
+
+/**
+ * The service of this name: the one that there is, or one that is first heard of now, of a name that no user has.
+ * @throws PolicyRefused
+ */
 export async function serviceNamed(name: string, { store, ids }: Pick<Services, 'store' | 'ids'>): Promise<Holder> {
   if (!SERVICE_NAME.test(name)) {
     throw new PolicyRefused('The name of a service has 1 to 64 letters, digits and characters of _+=,.@-.');
   }
   const holder: Holder = { role: SERVICE, name, principalId: ids.principal() };
   const row = await getGrant(store, holder);
-  return row ? readGrant(row) : holder;
+  if (row) return readGrant(row);
+  const user = await findByName(store, KIND.user, name);
+  if (user)
+    throw new PolicyRefused(`There is a user ${readUser(user).userName}: a service must have a name of its own.`);
+  return holder;
 }
 
 /**

@@ -95,6 +95,23 @@ export function sessionQuota(studioId: string, { streamingSessionsMax }: DomainS
   };
 }
 
+/** Of one owner, where the installation has such a quota. */
+export function ownerQuota(
+  studioId: string,
+  ownerId: string,
+  { sessionsPerOwnerMax }: DomainSettings,
+): Quota | undefined {
+  if (sessionsPerOwnerMax === undefined) return undefined;
+  return {
+    kind: KIND.streamingSession,
+    studioId,
+    ownerId,
+    limit: sessionsPerOwnerMax,
+    what: 'streaming sessions',
+    code: 'STREAMING_SESSIONS_PER_OWNER',
+  };
+}
+
 /** Sessions that one studio may have at the most: no quota can be set higher. */
 const SESSIONS_MAX = 10_000;
 

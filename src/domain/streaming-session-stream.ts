@@ -6,7 +6,7 @@
 import { wireTime } from '../clock.ts';
 import type { StreamingSessionStream } from '../contract/streaming-session-stream.ts';
 import { resourceNotFound, ServiceError } from '../errors.ts';
-import type { Row, Store } from '../store/store.ts';
+import type { Row, Store, Write } from '../store/store.ts';
 import type { Handlers, Principal, Services } from './context.ts';
 import { KIND, newRow } from './kinds.ts';
 import { defineLifecycle } from './lifecycle.ts';
@@ -105,7 +105,7 @@ function newStream(
   session: Row,
   expirationInSeconds: number,
   { principalId }: Principal,
-  { clock, ids }: Services,
+  { clock, ids }: Pick<Services, 'clock' | 'ids'>,
 ): Row {
   const now = clock.now();
   const streamId = ids.short();
@@ -148,6 +148,41 @@ async function requireRoomForStream(store: Store, { id }: Row): Promise<void> {
   );
 }
 
+/** Fails the batch when there is no room by then: those that came at once have all found some. */
+function streamRoomGuard({ id, studioId }: Row): Write {
+  const statesNot = ['CREATE_FAILED', 'DELETED'];
+  const limit = STREAMS_PER_SESSION_MAX;
+  return { op: 'fewer', kind: KIND.streamingSessionStream, studioId, parentId: id, statesNot, limit };
+}
+
+/** A stream of the session, and the writes that make it. @throws ServiceError when it cannot be seen by this principal now. */
+export async function newStreamFor(
+  session: Row,
+  expirationInSeconds: number,
+  principal: Principal,
+  services: Pick<Services, 'store' | 'clock' | 'ids'>,
+): Promise<{ readonly row: Row; readonly writes: readonly Write[] }> {
+  const { store } = services;
+  if (session.state !== 'READY') {
+    throw new ServiceError(
+      'ConflictException',
+      `Streaming session ${session.id} is ${session.state}, not READY: it has nothing to be seen`,
+      { code: 'SESSION_NOT_READY', context: { resourceId: session.id, state: session.state } },
+    );
+  }
+  // Of a session of one's own too: whoever was taken out of the launch profile has no business in it any more.
+  await requireMembers(store, session.parentId!, principal, principal.principalId);
+  await requireRoomForStream(store, session);
+  const row = newStream(session, expirationInSeconds, principal, services);
+  return { row, writes: [stays(session), streamRoomGuard(session), { op: 'insert', row }] };
+}
+
+/** As the API shows it: with its address while that is good. */
+export function getStream(row: Row, services: Pick<Services, 'clock' | 'keys' | 'settings'>): StreamingSessionStream {
+  const url = urlOf(row, services);
+  return { ...(JSON.parse(row.doc) as StreamingSessionStream), ...(url !== undefined && { url }) };
+}
+
 export const streamingSessionStreamHandlers: Pick<
   Handlers,
   'CreateStreamingSessionStream' | 'GetStreamingSessionStream'
@@ -156,22 +191,9 @@ export const streamingSessionStreamHandlers: Pick<
     command: async (input, principal, services) => {
       const { store } = services;
       const session = await requireChangeableSession(store, input.studioId, input.sessionId);
-      if (session.state !== 'READY') {
-        throw new ServiceError(
-          'ConflictException',
-          `Streaming session ${session.id} is ${session.state}, not READY: it has nothing to be seen`,
-          { code: 'SESSION_NOT_READY', context: { resourceId: session.id, state: session.state } },
-        );
-      }
-      // Of a session of one's own too: whoever was taken out of the launch profile has no business in it any more.
-      await requireMembers(store, session.parentId!, principal, principal.principalId);
-      await requireRoomForStream(store, session);
-      const row = newStream(session, input.expirationInSeconds ?? EXPIRATION_SECONDS, principal, services);
-      return {
-        writes: [stays(session), { op: 'insert', row }],
-        answer: `{"stream":${row.doc}}`,
-        subject: { kind: row.kind, id: row.id },
-      };
+      const seconds = input.expirationInSeconds ?? EXPIRATION_SECONDS;
+      const { row, writes } = await newStreamFor(session, seconds, principal, services);
+      return { writes, answer: `{"stream":${row.doc}}`, subject: { kind: row.kind, id: row.id } };
     },
   },
 
@@ -180,10 +202,7 @@ export const streamingSessionStreamHandlers: Pick<
       const session = await requireSession(services.store, input.studioId, input.sessionId);
       const row = await services.store.get(KIND.streamingSessionStream, input.streamId);
       if (row?.parentId !== session.id) throw resourceNotFound('Streaming session stream', input.streamId);
-      const url = urlOf(row, services);
-      return url === undefined
-        ? `{"stream":${row.doc}}`
-        : JSON.stringify({ stream: { ...(JSON.parse(row.doc) as StreamingSessionStream), url } });
+      return JSON.stringify({ stream: getStream(row, services) });
     },
   },
 };
@@ -192,7 +211,10 @@ export const streamingSessionStreamHandlers: Pick<
  * The address of a stream while it is good. The ticket stands behind `#`, which browsers keep to themselves: it is in no
  * log of a server or proxy on the way, and in no Referer.
  */
-function urlOf({ id, state, private: text }: Row, { clock, keys, settings }: Services): string | undefined {
+function urlOf(
+  { id, state, private: text }: Row,
+  { clock, keys, settings }: Pick<Services, 'clock' | 'keys' | 'settings'>,
+): string | undefined {
   const { expiresAt, sealedTicket } = JSON.parse(text) as StreamingSessionStreamPrivate;
   if (state !== 'READY' || sealedTicket === undefined || expiresAt <= clock.now()) return undefined;
   return `${settings.publicUrl()}/streams/${id}#${keys.open(sealedTicket, id)}`;

@@ -21,6 +21,7 @@ import { mayStop, NO_LIMIT, type TimeLimits, timeLimitsOf } from './streaming-se
 import {
   configurationOf,
   findSeat,
+  ownerQuota,
   requireAcceptedEulas,
   requireListed,
   requireMembers,
@@ -67,6 +68,7 @@ export type StreamingSessionEvent =
   | 'tag'
   | 'progressed'
   | 'ready'
+  | 'lost'
   | 'stopped'
   | 'deleted'
   | 'failed';
@@ -102,7 +104,18 @@ export const streamingSessionLifecycle = defineLifecycle<
       statusCodes: ['STREAMING_SESSION_READY', 'STREAMING_SESSION_STARTED'],
       work: 'end-of-time',
       workAfter: 'event',
-      on: { stop, delete: remove, tag: { to: 'READY' } },
+      on: {
+        stop,
+        delete: remove,
+        tag: { to: 'READY' },
+        lost: {
+          to: 'STOP_FAILED',
+          statusCode: 'INTERNAL_ERROR',
+          statusMessage:
+            'The workstation ended by itself: it was shut down from inside, or crashed. Its launch profile allows no ' +
+            'stopped sessions, so it cannot be started again. Its volume is kept until the session is deleted.',
+        },
+      },
     },
     STOP_IN_PROGRESS: {
       meaning: 'The workstation is being stopped, and backed up where its launch profile says so.',
@@ -149,7 +162,9 @@ export const streamingSessionLifecycle = defineLifecycle<
       on: { delete: remove, tag: { to: 'START_FAILED' } },
     },
     STOP_FAILED: {
-      meaning: 'The workstation could not be stopped and may still run; the status says why. Delete the session.',
+      meaning:
+        'The workstation could not be stopped and may still run, or ended by itself where it may not be stopped; the status ' +
+        'says which. Delete the session.',
       statusCodes: FAILURES,
       on: { delete: remove, tag: { to: 'STOP_FAILED' } },
     },
@@ -186,6 +201,8 @@ export interface StreamingSessionPrivate {
   readonly limits: TimeLimits;
   /** The backup that the stop in progress makes. */
   readonly backupId?: string;
+  /** Whether the stop in progress, or the last one, is for a workstation that has ended already. */
+  readonly endedByItself?: boolean;
 }
 
 type SessionEvent = LifecycleEvent<StreamingSessionEvent>;
@@ -219,7 +236,7 @@ export function stopEvent(row: Row, { now, ids, by, volumeRetentionMode }: Stopp
       ...(by !== undefined && { updatedBy: by }),
       volumeRetentionMode: volumeRetentionMode ?? (sessionPersistenceMode === 'ACTIVATED' ? 'RETAIN' : 'DELETE'),
     },
-    privateChanges: { backupId: backsUp ? ids.short() : undefined },
+    privateChanges: { backupId: backsUp ? ids.short() : undefined, endedByItself: undefined },
   };
 }
 
@@ -344,12 +361,13 @@ export const streamingSessionHandlers: Pick<
       const streamingImageId = requireListed('streamingImageId', streamingImageIds, input.streamingImageId);
       const image = await requireUsableImage(store, studio.id, streamingImageId);
       await requireAcceptedEulas(store, studio.id, image);
-      const quota = sessionQuota(studio.id, settings);
-      await requireRoom(quota, store);
+      const ofOwner = ownerQuota(studio.id, ownedBy, settings);
+      const quotas = [sessionQuota(studio.id, settings), ...(ofOwner ? [ofOwner] : [])];
+      for (const quota of quotas) await requireRoom(quota, store);
       const uniqueName = await findSeat(store, studio.id, ec2InstanceType, settings);
       const chosen = { ec2InstanceType, streamingImageId, ownedBy, tags };
       const row = { ...newSession(profile, chosen, principal, services), uniqueName };
-      const guards = [stays(studio), stays(profile), stays(image), roomGuard(quota)];
+      const guards = [stays(studio), stays(profile), stays(image), ...quotas.map(roomGuard)];
       return answerWith(row, [...guards, { op: 'insert', row }]);
     },
   },

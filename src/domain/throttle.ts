@@ -30,8 +30,12 @@ export function createThrottle({ readsPerSecond, writesPerSecond }: ThrottleLimi
 
 function tooManyCalls(access: AccessLevel, waitMs: number): ServiceError {
   const what = access === 'Read' ? 'reads' : 'changes';
-  return new ServiceError('ThrottlingException', `Too many ${what} with this access key. Try again in a moment.`, {
-    code: access === 'Read' ? 'TOO_MANY_READS' : 'TOO_MANY_WRITES',
-    retryAfterSeconds: Math.ceil(waitMs / 1_000),
-  });
+  return new ServiceError(
+    'ThrottlingException',
+    `Too many ${what} by the same principal, with all its access keys. Try again in a moment.`,
+    {
+      code: access === 'Read' ? 'TOO_MANY_READS' : 'TOO_MANY_WRITES',
+      retryAfterSeconds: Math.ceil(waitMs / 1_000),
+    },
+  );
 }

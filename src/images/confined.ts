@@ -8,7 +8,7 @@
  * settles only when it is gone. Start it from the main thread: the kernel ends it with the thread that started it.
  */
 import { spawn } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { fchmodSync, fchownSync, constants as fsConstants, fstatSync, readFileSync } from 'node:fs';
 import { access, type FileHandle, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -23,7 +23,10 @@ const NOBODY = 65_534;
  */
 const FIRST_FREE_USER = 1_879_048_192;
 const USERS_PER_PROCESS = 32;
-const TOOL_DIRECTORIES = ['/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin', '/sbin', '/bin'];
+/** What is above the tools' users, for process ids of at most 22 bits: users of workstations. */
+const FIRST_WORKSTATION_USER = FIRST_FREE_USER + 2 ** 22 * USERS_PER_PROCESS;
+const WORKSTATION_USERS = 2 ** 27;
+export const TOOL_DIRECTORIES = ['/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin', '/sbin', '/bin'];
 const ERRORS_LENGTH_MAX = 4_096;
 /** Far more than a conversion needs, far less than what brings a machine down. */
 const ADDRESS_SPACE_BYTES_MAX = 4 * 2 ** 30;
@@ -32,10 +35,13 @@ const OPEN_FILES_MAX = 64;
 const TIMER_MS_MAX = 2 ** 31 - 1;
 const FIRST_DESCRIPTOR = 3;
 /** The Debian package that brings each tool. */
-const PACKAGES: Readonly<Record<string, string>> = {
+export const TOOL_PACKAGES: Readonly<Record<string, string>> = {
+  bwrap: 'bubblewrap',
   'qemu-img': 'qemu-utils',
+  'qemu-system-x86_64': 'qemu-system-x86',
   prlimit: 'util-linux',
   setpriv: 'util-linux',
+  tar: 'tar',
 };
 
 export interface ConfinedFile {
@@ -180,7 +186,7 @@ async function wrapper({ fileBytesMax, timeLimitMs }: ConfinedRequest, serial: n
   ];
 }
 
-function isRoot(): boolean {
+export function isRoot(): boolean {
   return process.getuid!() === 0;
 }
 
@@ -193,6 +199,26 @@ function dropsUser(): boolean {
 function toolUser(serial: number): number {
   const user = FIRST_FREE_USER + process.pid * USERS_PER_PROCESS + (serial % USERS_PER_PROCESS);
   return has(user, '/proc/self/uid_map') ? user : NOBODY;
+}
+
+/** Whom a workstation runs as. */
+export interface WorkstationUser {
+  readonly user: number;
+  readonly group: number;
+  /** Whether no other workstation has it. */
+  readonly own: boolean;
+}
+
+/**
+ * A user for the workstation of this id, the same each time, and as good as never that of another; undefined where the
+ * server cannot become anybody else.
+ */
+export function workstationUser(id: string): WorkstationUser | undefined {
+  if (!dropsUser()) return undefined;
+  const offset = createHash('sha256').update(id).digest().readUInt32BE() % WORKSTATION_USERS;
+  const user = FIRST_WORKSTATION_USER + offset;
+  const own = has(user, '/proc/self/uid_map');
+  return { user: own ? user : NOBODY, group: NOBODY, own };
 }
 
 /** Whether there is such a user or group. The map has lines of `first-inside first-outside count`. */
@@ -215,7 +241,7 @@ export async function requireTool(tool: string): Promise<string> {
     if (found) return candidate;
   }
   const name = tool.slice(tool.lastIndexOf('/') + 1);
-  const cure = PACKAGES[name] === undefined ? '' : ` (package ${PACKAGES[name]})`;
+  const cure = TOOL_PACKAGES[name] === undefined ? '' : ` (package ${TOOL_PACKAGES[name]})`;
   throw new ImageFailure(
     'TOOL_MISSING',
     `The server lacks the program ${name}${cure}. Its administrator must install it.`,

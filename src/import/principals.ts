@@ -6,6 +6,7 @@
 import type { LaunchProfileMembership } from '../contract/launch-profile-member.ts';
 import { enumeration, list, optional, type Static, string, structure } from '../contract/shape.ts';
 import type { StudioMembership } from '../contract/studio-member.ts';
+import { findServiceLike } from '../domain/grant.ts';
 import { KIND, newRow } from '../domain/kinds.ts';
 import { membershipId } from '../domain/membership.ts';
 import {
@@ -44,6 +45,9 @@ export async function userRow(document: IdentityStoreUser, context: ImportContex
   const { store } = context.services;
   const [rival] = await store.list({ kind: KIND.user, uniqueName: comparable(UserName!), limit: 1 });
   if (rival) throw new NotImported('refused', `User ${rival.id} has its name already: backlot user rename.`);
+  const service = await findServiceLike(UserName!, store);
+  if (service !== undefined)
+    throw new NotImported('refused', `There is a service ${service}, and names are of one each.`);
   const own = await identityStoreFor(IdentityStoreId, context);
   const given = {
     userName: UserName!,

@@ -20,7 +20,7 @@ import { pendingMigrations } from './migrate.ts';
 import { withStrictTls } from './postgres-address.ts';
 import { refusesToListen } from './postgres-wakes.ts';
 import { auditParams, insertParams, mergePages, type Param, toAuditLine, toRow, updateParams } from './rows.ts';
-import { auditSql, countSql, inDialect, listSql, POSTGRES, SQL } from './sql.ts';
+import { auditSql, countSql, fewerSql, inDialect, listSql, POSTGRES, SQL } from './sql.ts';
 import {
   type AuditLine,
   type AuditQuery,
@@ -308,8 +308,9 @@ function stepsOf(write: Write): Step[] {
     case 'require':
       return [{ ...one(SQL.require, [write.kind, write.id, write.state]), changes: false }];
     case 'fewer': {
-      const { kind, studioId, stateNot, limit } = write;
-      const count = one(SQL.fewer, [kind, studioId, stateNot, limit]);
+      const { kind, studioId, limit } = write;
+      const { text, params } = fewerSql(write);
+      const count = one(text, params);
       return [
         { ...one(SQL.lockBound, [kind, studioId]), changes: false },
         { ...count, holds: (result) => countOf(result) < limit, changes: false },

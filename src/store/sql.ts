@@ -4,7 +4,7 @@
  * What keeps it common to both: `$1` parameters that may repeat; text that is compared or sorted is a real column (JSON
  * is only carried); no LIKE, no casts, no booleans. The few words that differ are `{tokens}`, filled in by `inDialect`.
  */
-import type { AuditQuery, ListQuery, RowQuery } from './store.ts';
+import type { AuditQuery, FewerQuery, ListQuery, RowQuery } from './store.ts';
 
 export interface Dialect {
   /** Stands in the names of migrations that are for this database alone. */
@@ -57,9 +57,6 @@ export const SQL = {
   delete: 'DELETE FROM resource WHERE kind = $1 AND id = $2 AND version = $3',
 
   require: 'SELECT 1 AS held FROM resource WHERE kind = $1 AND id = $2 AND state = $3{for_share}',
-
-  fewer: `SELECT count(*) AS n FROM
-    (SELECT 1 AS one FROM resource WHERE kind = $1 AND studio_id = $2 AND state <> $3 LIMIT $4) AS counted`,
 
   /** Makes transactions that count the same rows take turns, from here to their commit. SQLite has no need of it. */
   lockBound: `INSERT INTO bound (kind, studio_id, counted) VALUES ($1, $2, 1)
@@ -151,6 +148,22 @@ export function countSql(query: RowQuery & { readonly limit: number }, studioId:
   const params: (string | number)[] = [];
   const condition = where(query, studioId, params);
   params.push(query.limit);
+  return {
+    text: `SELECT count(*) AS n FROM (SELECT 1 AS one FROM resource WHERE ${condition} LIMIT $${params.length}) AS counted`,
+    params,
+  };
+}
+
+/** As `countSql`, for a guard. */
+export function fewerSql({ kind, studioId, parentId, ownerId, statesNot, limit }: FewerQuery): Prepared {
+  const params: (string | number)[] = [];
+  const query = { kind, ...(parentId !== undefined && { parentId }), ...(ownerId !== undefined && { ownerId }) };
+  let condition = where(query, studioId, params);
+  for (const state of statesNot) {
+    params.push(state);
+    condition += ` AND state <> $${params.length}`;
+  }
+  params.push(limit);
   return {
     text: `SELECT count(*) AS n FROM (SELECT 1 AS one FROM resource WHERE ${condition} LIMIT $${params.length}) AS counted`,
     params,

@@ -11,7 +11,7 @@ import { ServiceError } from '../errors.ts';
 import { type Migration, pendingMigrations } from './migrate.ts';
 import { RowCache } from './row-cache.ts';
 import { auditParams, insertParams, mergePages, type Param, toAuditLine, toRow, updateParams } from './rows.ts';
-import { auditSql, countSql, inDialect, listSql, type Prepared, SQL, SQLITE } from './sql.ts';
+import { auditSql, countSql, fewerSql, inDialect, listSql, type Prepared, SQL, SQLITE } from './sql.ts';
 import {
   type AuditLine,
   type AuditQuery,
@@ -212,7 +212,8 @@ class SqliteStore implements Store {
         if (this.#first(SQL.require, [write.kind, write.id, write.state])) return 0;
         throw new GuardFailed(write);
       case 'fewer': {
-        const counted = this.#first(SQL.fewer, [write.kind, write.studioId, write.stateNot, write.limit]);
+        const { text, params } = fewerSql(write);
+        const counted = this.#first(text, params);
         if ((counted![0] as number) < write.limit) return 0;
         throw new GuardFailed(write);
       }

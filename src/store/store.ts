@@ -106,14 +106,8 @@ export type Write =
   | { readonly op: 'delete'; readonly kind: string; readonly id: string; readonly version: number }
   /** Fails unless the row exists in this state at the moment of the commit. */
   | { readonly op: 'require'; readonly kind: string; readonly id: string; readonly state: string }
-  /** Fails when `limit` or more rows of the studio are in a state other than `stateNot`. */
-  | {
-      readonly op: 'fewer';
-      readonly kind: string;
-      readonly studioId: string;
-      readonly stateNot: string;
-      readonly limit: number;
-    }
+  /** Fails when `limit` or more rows of the studio, or of one parent or owner in it, are in a state of no `statesNot`. */
+  | ({ readonly op: 'fewer' } & FewerQuery)
   /** Remembers a token; fails when it is remembered already and has not expired at `now`. */
   | { readonly op: 'token'; readonly token: TokenRow; readonly now: number }
   /** Forgets at most `limit` tokens that expired before `now`. */
@@ -122,6 +116,15 @@ export type Write =
   | { readonly op: 'audit'; readonly line: AuditLine }
   /** Forgets at most `limit` lines of the audit, the oldest first, of those before `before`. */
   | { readonly op: 'forgetAudit'; readonly before: number; readonly limit: number };
+
+export interface FewerQuery {
+  readonly kind: string;
+  readonly studioId: string;
+  readonly parentId?: string;
+  readonly ownerId?: string;
+  readonly statesNot: readonly string[];
+  readonly limit: number;
+}
 
 export interface LeaseQuery {
   readonly kind: string;

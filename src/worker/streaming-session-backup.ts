@@ -80,7 +80,23 @@ export async function backUpStopped(
   ports: StreamingSessionPorts,
 ): Promise<boolean> {
   const backup = await ensureBackup(session, backupId, ports);
-  if (backup.state !== 'CREATE_IN_PROGRESS') return backup.state === 'READY';
+  if (backup.state === 'CREATE_IN_PROGRESS') {
+    if (!(await makeBackup(session, backupId, signal, ports))) return false;
+  } else if (backup.state !== 'READY') {
+    return false;
+  }
+  // Also of a backup that was made by a process which died before it came to this.
+  await removeSurplus(session, ports);
+  return true;
+}
+
+/** @returns whether it is made; one that failed for good is shown as failed. */
+async function makeBackup(
+  session: Row,
+  backupId: string,
+  signal: AbortSignal,
+  ports: StreamingSessionPorts,
+): Promise<boolean> {
   try {
     await ports.compute.backUp({ id: session.id, fence: session.version, backupId, signal });
   } catch (error) {
@@ -89,7 +105,6 @@ export async function backUpStopped(
     return false;
   }
   await settle(backupId, { type: 'made' }, ports);
-  await removeSurplus(session, ports);
   return true;
 }
 

@@ -4,11 +4,9 @@
  * which stood still cannot undo what another has done since.
  */
 import type { Clock } from '../clock.ts';
-import { type Compute, ComputeFailure, type WorkstationRequest } from '../compute/compute.ts';
+import type { Compute, WorkstationRequest } from '../compute/compute.ts';
 import type { StreamingSession } from '../contract/streaming-session.ts';
-import { KIND } from '../domain/kinds.ts';
 import type { Lifecycle, LifecycleEvent } from '../domain/lifecycle.ts';
-import { isUsableImage } from '../domain/streaming-image.ts';
 import {
   deleteEvent,
   type StreamingSessionPrivate,
@@ -17,6 +15,7 @@ import {
 } from '../domain/streaming-session.ts';
 import { streamingSessionBackupLifecycle } from '../domain/streaming-session-backup.ts';
 import { endOfTime, limitWhenReady, limitWhenStopped } from '../domain/streaming-session-clock.ts';
+import { ENDED_BY_ITSELF } from '../domain/streaming-session-ended.ts';
 import { NO_TICKET, streamingSessionStreamLifecycle } from '../domain/streaming-session-stream.ts';
 import { endViewersOf } from '../domain/viewer.ts';
 import type { Ids } from '../ids.ts';
@@ -24,6 +23,7 @@ import type { Row, Store } from '../store/store.ts';
 import { moveChildren } from './children.ts';
 import { failureOf, isRetryable } from './compute-failure.ts';
 import { backUpStopped } from './streaming-session-backup.ts';
+import { type Setup, setupOf } from './streaming-session-setup.ts';
 import type { Job, JobContext, Outcome } from './worker.ts';
 
 export interface StreamingSessionPorts {
@@ -81,18 +81,16 @@ const privateOf = (row: Row) => JSON.parse(row.private) as StreamingSessionPriva
 
 async function startWorkstation(row: Row, context: JobContext, ports: StreamingSessionPorts): Promise<Outcome> {
   const session = JSON.parse(row.doc) as StreamingSession;
-  await requireImage(session, ports.store);
-  await ports.compute.ensure(requestOf(row, session, context));
+  const setup = await setupOf(session, ports.store);
+  await ports.compute.ensure({ ...requestOf(row, session, context), ...setup });
   return { event: { type: 'ready', ...limitWhenReady(privateOf(row).limits, ports.clock.now()) } };
 }
 
-/** The image may have been deleted since it was looked at, or since the session ran last. */
-async function requireImage({ streamingImageId }: StreamingSession, store: Store): Promise<void> {
-  if (isUsableImage(await store.get(KIND.streamingImage, streamingImageId!))) return;
-  throw new ComputeFailure('AMI_VALIDATION_ERROR', `Streaming image ${streamingImageId} is not there any more`);
-}
-
-function requestOf(row: Row, session: StreamingSession, { signal, progress }: JobContext): WorkstationRequest {
+function requestOf(
+  row: Row,
+  session: StreamingSession,
+  { signal, progress }: JobContext,
+): Omit<WorkstationRequest, keyof Setup> {
   const { ec2InstanceType, streamingImageId, startedFromBackupId, volumeConfiguration, volumeRetentionMode } = session;
   const { size, iops, throughput } = volumeConfiguration ?? {};
   const isStart = row.state === 'START_IN_PROGRESS';
@@ -101,9 +99,6 @@ function requestOf(row: Row, session: StreamingSession, { signal, progress }: Jo
     fence: row.version,
     signal,
     imageId: streamingImageId!,
-    platform: 'LINUX',
-    scripts: [],
-    clipboard: false,
     instanceType: ec2InstanceType!,
     ...(volumeConfiguration && {
       volume: {
@@ -128,10 +123,14 @@ async function stopWorkstation(row: Row, context: JobContext, ports: StreamingSe
   const change = { id: row.id, fence: row.version, signal: context.signal };
   await closeStreams(row, ports);
   await compute.stop({ ...change, volume: 'keep' });
-  const { backupId, limits } = privateOf(row);
+  const { backupId, limits, endedByItself } = privateOf(row);
   const safe = backupId === undefined || (await backUpStopped(row, backupId, context, ports));
   const { volumeRetentionMode } = JSON.parse(row.doc) as StreamingSession;
-  const stopped: LifecycleEvent = { type: 'stopped', ...limitWhenStopped(limits, clock.now()) };
+  const stopped: LifecycleEvent = {
+    type: 'stopped',
+    ...limitWhenStopped(limits, clock.now()),
+    ...(endedByItself && { statusMessage: ENDED_BY_ITSELF }),
+  };
   if (volumeRetentionMode !== 'DELETE') return { event: stopped };
   if (!safe) {
     const statusMessage = 'Streaming Session has been stopped. Its backup failed, so its volumes are kept.';
@@ -149,7 +148,10 @@ async function destroySession(row: Row, { signal }: JobContext, ports: Streaming
   return { event: { type: 'deleted', releaseName: true } };
 }
 
-async function closeStreams({ id }: Row, ports: StreamingSessionPorts): Promise<void> {
+export async function closeStreams(
+  { id }: Row,
+  ports: Pick<StreamingSessionPorts, 'store' | 'clock'> & { readonly settings: { readonly tombstoneMs: number } },
+): Promise<void> {
   const closed = { type: 'closed', privateChanges: NO_TICKET };
   await moveChildren(id, streamingSessionStreamLifecycle as Lifecycle, closed, ports);
   await endViewersOf(id, ports.store);

@@ -47,7 +47,8 @@ export interface WorkerOptions {
   readonly leaseMs: number;
   /** How often rows are looked for without a wake-up: those whose time comes, or that another process left. */
   readonly pollMs?: number;
-  readonly moved?: (kind: string, state: string) => void;
+  /** Told of each move. @param before the row as it was. */
+  readonly moved?: (row: Row, before: Row) => void;
   /** From 0 up to and without 1. */
   readonly random?: () => number;
 }
@@ -221,7 +222,7 @@ async function outcomeOf(
 function applied(job: Job, event: LifecycleEvent, { clock, tombstoneMs, moved }: CarryOutOptions) {
   return (current: Row): Row => {
     const next = apply(job.lifecycle, current, event, { now: clock.now(), tombstoneMs });
-    moved?.(next.kind, next.state);
+    moved?.(next, current);
     return next;
   };
 }

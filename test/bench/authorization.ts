@@ -25,7 +25,7 @@ function statements(): object[] {
     Effect: 'Allow',
     Action: 'nimble:GetStreamingImage',
     Resource: 'arn:aws:nimble:*:*:streaming-image/*',
-    Condition: { StringEquals: { 'aws:ResourceTag/team': '${aws:username}' } },
+    Condition: { StringEquals: { 'aws:ResourceTag/team': '${aws:userid}' } },
   };
   return [...others, last];
 }
@@ -34,7 +34,7 @@ function statements(): object[] {
 export async function measureAuthorization(rounds: number): Promise<number> {
   const world = createWorld();
   const studioId = await world.makeStudio();
-  const streamingImageId = await putImage(world, studioId, { tags: { team: 'farm' } });
+  const streamingImageId = await putImage(world, studioId, { tags: { team: 'AIDABENCH' } });
   const policies = [
     joinPolicies([compilePolicy('bench', JSON.stringify({ Version: '2012-10-17', Statement: statements() }))]),
   ];

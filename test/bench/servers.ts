@@ -97,6 +97,7 @@ export async function startBacklot(options: BacklotOptions): Promise<BacklotServ
   const { dataDir, port, nodeFlags = [], core, databaseUrl, credentialsIn = dataDir } = options;
   const environment = {
     BACKLOT_DATA_DIR: dataDir,
+    BACKLOT_COMPUTE: 'simulated',
     BACKLOT_PORT: String(port),
     BACKLOT_QUOTA_STREAMING_IMAGES: '10000000',
     // Throttling is on, as it is by default, and never met.

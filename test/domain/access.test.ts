@@ -395,7 +395,7 @@ test('tags of a request decide: which there may be, which there must be', async 
     'ForAllValues:StringEquals': { 'aws:TagKeys': ['team', 'note'] },
     StringEquals: { 'aws:RequestTag/team': ['fx', '${aws:username}'] },
   };
-  const key = keyWith(allow({ Condition }));
+  const key = { ...keyWith(allow({ Condition })), role: 'user' };
   const tagging = (tags?: object) => may(world, key, 'TagResource', { resourceArn, ...(tags && { tags }) });
   assert.ok(await tagging({ team: 'fx' }));
   assert.ok(
@@ -569,7 +569,15 @@ test('who asks, from where, when and how are conditions', async () => {
   ] as const) {
     assert.equal(await may(world, barred, 'ListStudios', {}, { origin }), result, 'hanging up is no way around a Deny');
   }
-  assert.ok(await asked({ StringEquals: { 'aws:username': 'farm', 'aws:userid': 'AIDAFARM' } }));
+  assert.ok(await asked({ StringEquals: { 'aws:userid': 'AIDAFARM' } }));
+  // A service may be called like a person was; what is that person's by name is never the service's.
+  for (const [role, result] of [
+    ['service', false],
+    ['user', true],
+  ] as const) {
+    const named = { ...keyWith(allow({ Condition: { StringEquals: { 'aws:username': 'farm' } } })), role };
+    assert.equal(await may(world, named, 'ListStudios', {}), result, role);
+  }
   assert.ok(await asked({ DateLessThan: { 'aws:CurrentTime': '2026-01-01T00:00:01Z' } }));
   assert.ok(!(await asked({ DateGreaterThan: { 'aws:CurrentTime': '2026-01-01T00:00:00Z' } })));
   const secure = { Bool: { 'aws:SecureTransport': true } };

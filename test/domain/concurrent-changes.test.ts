@@ -5,13 +5,16 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import type { DomainSettings } from '../../src/domain/context.ts';
 import { KIND } from '../../src/domain/kinds.ts';
+import { STREAMS_PER_SESSION_MAX } from '../../src/domain/streaming-session-stream.ts';
 import { openSqlite } from '../../src/store/sqlite.ts';
 import type { Store, Write } from '../../src/store/store.ts';
 import { createWorld, SETTINGS, type World } from '../support/domain.ts';
 import { intercepted } from '../support/intercept.ts';
 import { refused } from '../support/refused.ts';
 import { arnOfImage, putComponent, putEula, putImage, putState } from '../support/rows.ts';
+import { createStage } from '../support/sessions.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 
 const ROLES = { adminRoleArn: 'a', userRoleArn: 'u', displayName: 'd' };
@@ -30,7 +33,7 @@ async function assertAllRefused(
 }
 
 /** A world whose every write can be preceded by what another connection does. */
-function worldBesideAnother(t: TestContext) {
+function worldBesideAnother(t: TestContext, settings: Partial<DomainSettings> = {}) {
   const path = join(temporaryDirectory(t), 'db.sqlite');
   const other = openSqlite({ path, now: () => 0 });
   const own = openSqlite({ path, now: () => 0 });
@@ -39,7 +42,7 @@ function worldBesideAnother(t: TestContext) {
     await other.close();
   });
   const hooks = { beforeWrite: async (_batch: readonly Write[]): Promise<void> => undefined };
-  const world = createWorld({ store: intercepted(own, (batch) => hooks.beforeWrite(batch)), seed: t.name });
+  const world = createWorld({ store: intercepted(own, (batch) => hooks.beforeWrite(batch)), seed: t.name, settings });
   return { world, other, hooks };
 }
 
@@ -64,6 +67,33 @@ test('of creates that meet at the quota, as many succeed as there is room, and n
   assert.equal(succeeded(outcomes), 5);
   await assertAllRefused(outcomes, 'ServiceQuotaExceededException', 'STREAMING_IMAGES_PER_STUDIO');
   assert.equal(await world.store.count({ kind: KIND.streamingImage, limit: 100 }), 7);
+});
+
+test('sessions of one owner, created by two processes at once, keep the quota of owners', async (t) => {
+  const { world, other } = worldBesideAnother(t, { sessionsPerOwnerMax: 3 });
+  const { studioId, launchProfileId } = await createStage(world);
+  const beside = createWorld({ store: other, seed: 'beside', settings: { sessionsPerOwnerMax: 3 } });
+  const create = (index: number) =>
+    (index % 2 ? world : beside).call('CreateStreamingSession', { studioId, launchProfileId, ownedBy: 'ann' });
+  const outcomes = await Promise.allSettled(Array.from({ length: 12 }, (_, index) => create(index)));
+  assert.equal(succeeded(outcomes), 3);
+  await assertAllRefused(outcomes, 'ServiceQuotaExceededException', 'STREAMING_SESSIONS_PER_OWNER');
+});
+
+test('streams of a session that another process creates at the same moment count for its quota', async (t) => {
+  const { world, other, hooks } = worldBesideAnother(t);
+  const stage = await createStage(world);
+  const sessionId = await stage.create();
+  const beside = createWorld({ store: other, seed: 'beside' });
+  const input = { studioId: stage.studioId, sessionId };
+  for (let made = 1; made < STREAMS_PER_SESSION_MAX; made += 1) await stage.stream(sessionId);
+  hooks.beforeWrite = async () => {
+    hooks.beforeWrite = async () => undefined;
+    await beside.call('CreateStreamingSessionStream', input);
+  };
+  await refused(stage.stream(sessionId), 'ServiceQuotaExceededException', 'STREAMS_PER_SESSION');
+  const query = { kind: KIND.streamingSessionStream, parentId: sessionId, limit: 100 };
+  assert.equal(await other.count(query), STREAMS_PER_SESSION_MAX);
 });
 
 test('creates of two processes at once keep the quota too', async (t) => {

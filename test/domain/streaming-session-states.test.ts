@@ -84,6 +84,7 @@ const EVENTS: Readonly<Record<string, Partial<Record<State, State>>>> = {
   },
   progressed: { CREATE_IN_PROGRESS: 'CREATE_IN_PROGRESS', START_IN_PROGRESS: 'START_IN_PROGRESS' },
   ready: { CREATE_IN_PROGRESS: 'READY', START_IN_PROGRESS: 'READY' },
+  lost: { READY: 'STOP_FAILED' },
   stopped: { STOP_IN_PROGRESS: 'STOPPED' },
   deleted: { DELETE_IN_PROGRESS: 'DELETED' },
   failed: {

@@ -276,6 +276,30 @@ describe('quotas', () => {
     await stage.ask();
   });
 
+  test('one person owns as many as the quota of owners says, whoever creates them; others own theirs', async () => {
+    const world = createWorld({ settings: { sessionsPerOwnerMax: 2 } });
+    const stage = await createStage(world);
+    const ofAnn = { ownedBy: 'ann' };
+    const first = await stage.create(ofAnn);
+    await putSession(world, stage.studioId, { ownedBy: 'ann', state: 'CREATE_FAILED' });
+    await putSession(world, stage.studioId, { ownedBy: 'ann', state: 'DELETED' });
+    await putSession(world, await world.makeStudio(), { ownedBy: 'ann' });
+    const context = { quota: '2', ownedBy: 'ann' };
+    await refused(stage.ask(ofAnn), 'ServiceQuotaExceededException', 'STREAMING_SESSIONS_PER_OWNER', context);
+    await stage.ask({ ownedBy: 'ben' });
+    await stage.ask();
+    await stage.remove(first);
+    await world.settle();
+    await stage.ask(ofAnn);
+  });
+
+  test('a quota of owners that nobody has set is none, and one of nothing lets nobody create', async () => {
+    const stage = await createStage(createWorld());
+    for (let made = 0; made < 5; made += 1) await stage.ask();
+    const closed = await createStage(createWorld({ settings: { sessionsPerOwnerMax: 0 } }));
+    await refused(closed.ask(), 'ServiceQuotaExceededException', 'STREAMING_SESSIONS_PER_OWNER');
+  });
+
   test('sessions of the g5 types have a quota of their own, and free their seat when they are deleted', async () => {
     const world = createWorld({ settings: { g5SessionsMax: 2 } });
     const stage = await createStage(world);

@@ -1,11 +1,12 @@
 /**
- * What every adapter of the compute port must do, run against the simulated one, with its records on disk and in memory.
- * A further adapter joins by adding its factory to ADAPTERS.
+ * What every adapter of the compute port must do, run against the simulated one, with its records on disk and in memory, and
+ * against real virtual machines. A further adapter joins by adding its factory to ADAPTERS.
  */
 import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { describe, type TestContext, test } from 'node:test';
+import { after, describe, type TestContext, test } from 'node:test';
+import { unlessAborted } from '../../src/compute/changes.ts';
 import { COMPUTE_FAILURES, type Compute, ComputeFailure, type WorkstationRequest } from '../../src/compute/compute.ts';
 import { openRecords, type Records } from '../../src/compute/records.ts';
 import {
@@ -15,6 +16,8 @@ import {
   type SimulatedWorkstation,
 } from '../../src/compute/simulated.ts';
 import { ManualClock } from '../support/domain.ts';
+import { keepGuests, QemuBench } from '../support/qemu-bench.ts';
+import { held, sandboxBench } from '../support/sandbox.ts';
 import { MemoryRecords } from '../support/simulated.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 import { until } from '../support/until.ts';
@@ -23,14 +26,22 @@ import { workstationRequest } from '../support/workstation.ts';
 /** One adapter, opened as often as a test asks for: each time as a server that has just started on the same machine. */
 interface Bench {
   readonly clock: ManualClock;
-  open(options?: { boot?: Boot; fault?: (effect: string) => void | Promise<void> }): Promise<Compute>;
+  /** A start does not end by itself before `hold` resolves, if ever. */
+  open(options?: { boot?: Boot; hold?: Promise<void> }): Promise<Compute>;
 }
 
 const atOnce: Boot = async () => undefined;
+/** Real machines take their time, on a host that does other things besides. */
+const REAL_MS = 120_000;
+const FOR_EVER_MS = 3_600_000;
+
+keepGuests({ after });
 
 function benchOn(records: () => Promise<Records<SimulatedWorkstation>>, clock: ManualClock): Bench {
-  const open: Bench['open'] = async ({ boot = atOnce, fault } = {}) =>
-    createSimulatedCompute({ records: await records(), clock, boot, ...(fault && { fault }) });
+  const open: Bench['open'] = async ({ boot = atOnce, hold } = {}) => {
+    const held: Boot = hold ? ({ signal }) => unlessAborted(hold, signal) : boot;
+    return createSimulatedCompute({ records: await records(), clock, boot: held });
+  };
   return { clock, open };
 }
 
@@ -43,6 +54,16 @@ const ADAPTERS: Readonly<Record<string, (t: TestContext) => Bench>> = {
   'simulated, in memory': () => {
     const records = new MemoryRecords<SimulatedWorkstation>();
     return benchOn(async () => records, new ManualClock());
+  },
+  qemu: (t) => {
+    const bench = new QemuBench(t);
+    return { clock: bench.clock, open: ({ hold } = {}) => bench.open(hold ? { agentMs: FOR_EVER_MS } : {}) };
+  },
+  sandbox: (t) => {
+    const clock = new ManualClock();
+    const bench = sandboxBench(t, clock);
+    const open = async () => (await bench).open();
+    return { clock, open: async ({ hold } = {}) => (hold ? held(await open()) : open()) };
   },
 };
 
@@ -217,17 +238,14 @@ for (const [name, makeBench] of Object.entries(ADAPTERS)) {
     test('a start that is overtaken by a stop or a destroy does not end up running', async (t) => {
       for (const overtake of ['stop', 'destroy'] as const) {
         const held = Promise.withResolvers<void>();
-        const reached = Promise.withResolvers<void>();
-        const compute = await makeBench(t).open({
-          boot: () => {
-            reached.resolve();
-            return held.promise;
-          },
-        });
+        const compute = await makeBench(t).open({ hold: held.promise });
         const starting = compute.ensure(start('one'));
         starting.catch(() => undefined);
-        await reached.promise;
-        assert.equal((await stateOf(compute, 'one'))!.running, true);
+        const isUnderWay = async () => {
+          const state = await stateOf(compute, 'one');
+          return state?.running && state.hasVolume;
+        };
+        await until('it is under way', isUnderWay, REAL_MS);
         if (overtake === 'stop') await compute.stop({ ...change('one'), volume: 'keep' });
         else await compute.destroy(change('one'));
         held.resolve();
@@ -240,7 +258,7 @@ for (const [name, makeBench] of Object.entries(ADAPTERS)) {
     test('a start that is told to end ends, and the next takes it up', async (t) => {
       const bench = makeBench(t);
       const controller = new AbortController();
-      const compute = await bench.open({ boot: bootAfter(60_000, bench.clock) });
+      const compute = await bench.open({ hold: new Promise(() => undefined) });
       const starting = compute.ensure(start('one', { signal: controller.signal }));
       controller.abort(new Error('enough'));
       await assert.rejects(starting);

@@ -163,6 +163,7 @@ export class Installation {
         HOME: this.directory,
         LANG: 'C.UTF-8',
         BACKLOT_DATA_DIR: this.dataDir,
+        BACKLOT_COMPUTE: 'simulated',
         ...this.#environment,
         ...environment,
       },

@@ -4,6 +4,8 @@
  */
 import assert from 'node:assert/strict';
 import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import {
@@ -14,7 +16,7 @@ import {
 } from '@aws-sdk/client-nimble';
 import { readyStudio } from './api.ts';
 import { sdkClient } from './clients.ts';
-import { BACKLOT, type Finished, Installation, PROJECT, type RunningServer } from './installation.ts';
+import { BACKLOT, type Finished, Installation, PROJECT, type RunningServer, type Scope } from './installation.ts';
 
 const PASSWORD = 'correct horse battery';
 const installation = new Installation({ after });
@@ -69,6 +71,51 @@ const atTerminal = (...words: string[]) =>
 
 const piped = (text: string, ...words: string[]) =>
   installation.run(['sh', '-c', 'printf "$TEXT" | "$@"', 'sh', BACKLOT, ...words], { environment: { TEXT: text } });
+
+/** A server that answers each log-in with the next of these, and then with the last. */
+async function answering(t: Scope, answers: readonly { status: number; headers?: object; body: object }[]) {
+  let asked = 0;
+  const busy = createServer((_request, response) => {
+    const { status, headers = {}, body } = answers[Math.min(asked, answers.length - 1)]!;
+    asked += 1;
+    response.writeHead(status, { 'content-type': 'application/json', ...headers }).end(JSON.stringify(body));
+  });
+  t.after(async () => void busy.close());
+  await new Promise<void>((resolve) => busy.listen(0, '127.0.0.1', resolve));
+  const { port } = busy.address() as AddressInfo;
+  const words = ['login', '--user', 'ada', '--endpoint', `http://127.0.0.1:${port}`, '--password-file', passwordFile];
+  return { words, asked: () => asked };
+}
+
+const BUSY = {
+  status: 429,
+  headers: { 'retry-after': '1' },
+  body: { message: 'Too many users log in at the same time.', code: 'LOGIN_BUSY' },
+};
+
+describe('a server that is busy with other log-ins', () => {
+  it('is asked again until it has time, and the waiting is told', async (t) => {
+    const { words, asked } = await answering(t, [BUSY, BUSY, { status: 200, body: { Version: 1 } }]);
+    const { code, stdout, stderr } = await installation.backlot(words);
+    assert.deepEqual([code, stdout, asked()], [0, '{"Version":1}\n', 3]);
+    assert.match(stderr, /^(backlot: http:\S+ is busy with other log-ins; trying again in 1 s\n){2}$/);
+  });
+
+  it('is not asked for ever', async (t) => {
+    const { words, asked } = await answering(t, [BUSY]);
+    const { code, stderr } = await installation.backlot(words);
+    assert.deepEqual([code, asked()], [1, 11]);
+    assert.match(stderr, /answered 429: Too many users log in at the same time\.\n$/);
+  });
+
+  it('is another than one that refuses for another reason, which is told at once', async (t) => {
+    const tooOften = { ...BUSY, body: { message: 'Tried too often.', code: 'LOGIN_TOO_OFTEN' } };
+    const { words, asked } = await answering(t, [tooOften]);
+    const { code, stderr } = await installation.backlot(words);
+    assert.deepEqual([code, asked()], [1, 1]);
+    assert.match(stderr, /answered 429: Tried too often/);
+  });
+});
 
 describe('backlot login', () => {
   it('prints what credential_process takes, good for as long as was asked', async () => {

@@ -18,6 +18,7 @@ import { launchProfileJobs } from '../../src/worker/launch-profile.ts';
 import { streamingImageJobs } from '../../src/worker/streaming-image.ts';
 import { streamingSessionJobs } from '../../src/worker/streaming-session.ts';
 import { streamingSessionBackupJobs } from '../../src/worker/streaming-session-backup.ts';
+import { createSessionHealth } from '../../src/worker/streaming-session-health.ts';
 import { streamingSessionStreamJobs } from '../../src/worker/streaming-session-stream.ts';
 import { studioJobs } from '../../src/worker/studio.ts';
 import { studioComponentJobs } from '../../src/worker/studio-component.ts';
@@ -47,7 +48,7 @@ export async function turns(count: number): Promise<void> {
 
 export class Cluster {
   /** How often what befell it; a run in which nothing happened shows nothing. */
-  readonly befell = { calls: 0, killed: 0, stopped: 0, stalled: 0, failed: 0, lost: 0 };
+  readonly befell = { calls: 0, killed: 0, stopped: 0, stalled: 0, failed: 0, lost: 0, ended: 0 };
   readonly #world: World;
   readonly #random: Random;
   readonly #processes: Process[] = [];
@@ -123,6 +124,7 @@ export class Cluster {
   /** What a process does beside answering calls. */
   async #serve({ audit }: Server): Promise<void> {
     let worker = this.#createWorker();
+    const health = createSessionHealth({ ...this.#world, ...this.#world.services, log: silentLog });
     while (!this.#calm) {
       if (this.#random.chance(0.06)) {
         this.befell.stopped += 1;
@@ -131,6 +133,8 @@ export class Cluster {
       }
       // A look that fails is only a look: the product logs it and looks again.
       await worker.runOnce().catch((error) => this.#forgive(error));
+      if (this.#random.chance(0.3)) await health.runOnce().catch((error) => this.#forgive(error));
+      if (this.#random.chance(0.08)) await this.#endSomeWorkstation();
       if (this.#random.chance(0.02)) {
         const { store, keys, images, compute, clock, auditMs } = this.#world;
         const upkeep = createUpkeep({ store, keys, images, compute, clock, log: silentLog, audit, auditMs });
@@ -138,6 +142,14 @@ export class Cluster {
       }
       await turns(1 + this.#random.below(4));
     }
+  }
+
+  /** One of those that run, as if somebody had shut it down from inside. */
+  async #endSomeWorkstation(): Promise<void> {
+    const { records, compute } = this.#world.workstations;
+    const found = await Promise.all((await records.ids()).map(async (id) => ({ id, record: await records.get(id) })));
+    const running = found.filter(({ record }) => record?.power === 'on');
+    if (running.length > 0 && (await compute.end(this.#random.pick(running).id))) this.befell.ended += 1;
   }
 
   #createWorker() {

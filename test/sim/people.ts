@@ -173,7 +173,7 @@ export async function changeRights(
     'policy put': () => putPolicy(world, rule, wording),
     'policy attach': () => attach(world, holder, rule.name),
     'policy detach': () => detach(world, holder, rule.name),
-    'policy delete': () => deletePolicy(world, rule.name),
+    'policy delete': () => deletePolicy(world, [rule.name, ...rules.map(({ name }) => name)]),
   };
   return undisturbed(work[change]);
 }
@@ -225,10 +225,13 @@ async function detach({ store }: World, holder: Holder, name: string): Promise<b
   return true;
 }
 
-async function deletePolicy({ store }: World, name: string): Promise<boolean> {
-  const policy = await store.get(KIND.policy, name);
+/** The first of these that is there and that nobody has. */
+async function deletePolicy({ store }: World, names: readonly string[]): Promise<boolean> {
   const grants = await store.list({ kind: KIND.grant, limit: 100 });
-  if (!policy || grants.some((grant) => readGrant(grant).policies.includes(name))) return false;
+  const held = grants.flatMap((grant) => readGrant(grant).policies);
+  const found = await Promise.all(names.filter((name) => !held.includes(name)).map((id) => store.get(KIND.policy, id)));
+  const policy = found.find(Boolean);
+  if (!policy) return false;
   await store.write([{ op: 'delete', kind: policy.kind, id: policy.id, version: policy.version }]);
   return true;
 }

@@ -5,6 +5,7 @@
  */
 import assert from 'node:assert/strict';
 import type { OperationName } from '../../src/contract/index.ts';
+import type { StreamConfiguration } from '../../src/contract/launch-profile.ts';
 import type { StreamingSession } from '../../src/contract/streaming-session.ts';
 import type { StreamingSessionBackup } from '../../src/contract/streaming-session-backup.ts';
 import type { StreamingSessionStream } from '../../src/contract/streaming-session-stream.ts';
@@ -22,31 +23,44 @@ export const SESSION_MINUTES = 30;
 export interface SessionStudio {
   readonly studioId: string;
   readonly launchProfileId: string;
+  /** Whether its sessions can be stopped; nobody asks for what is refused whoever asks. */
+  readonly stops: boolean;
   readonly sessionIds: string[];
   readonly streams: { readonly sessionId: string; readonly streamId: string }[];
 }
 
-/** A studio that nobody deletes, with a profile that keeps volumes for ever and two backups. */
-export async function prepareSessions(world: World, streamingImageId: string): Promise<SessionStudio> {
+/** A profile that keeps volumes for ever and two backups. */
+export const LASTING = {
+  sessionBackup: { mode: 'AUTOMATIC', maxBackupsToRetain: 2 },
+  sessionPersistenceMode: 'ACTIVATED',
+} as const;
+/** A profile whose sessions cannot be stopped, and are deleted by their time limit. */
+export const PASSING = {} as const;
+
+/** A studio that nobody deletes, with a profile. */
+export async function prepareSessions(
+  world: World,
+  streamingImageId: string,
+  configuration: Partial<StreamConfiguration>,
+): Promise<SessionStudio> {
   const studioId = await world.makeStudio();
   const launchProfileId = await putProfile(world, studioId, {
     streamConfiguration: {
       clipboardMode: 'ENABLED',
       ec2InstanceTypes: ['g4dn.xlarge', 'g5.xlarge'],
       maxSessionLengthInMinutes: SESSION_MINUTES,
-      sessionBackup: { mode: 'AUTOMATIC', maxBackupsToRetain: 2 },
-      sessionPersistenceMode: 'ACTIVATED',
       streamingImageIds: [streamingImageId],
+      ...configuration,
     },
   });
-  return { studioId, launchProfileId, sessionIds: [], streams: [] };
+  return { studioId, launchProfileId, stops: configuration === LASTING, sessionIds: [], streams: [] };
 }
 
 type Call = (name: OperationName, input: Record<string, unknown>) => Promise<Outcome>;
 
 /** One thing that somebody does with sessions; users mostly with their own. */
 export async function actOnSessions(
-  { studioId, launchProfileId, sessionIds, streams }: SessionStudio,
+  { studioId, launchProfileId, stops, sessionIds, streams }: SessionStudio,
   call: Call,
   { role, principalId }: Caller,
   random: Random,
@@ -78,7 +92,7 @@ export async function actOnSessions(
   if (doing < 15) {
     const { sessions = [] } = (await ask<{ sessions: StreamingSession[] }>('ListStreamingSessions', own)) ?? {};
     for (const { sessionId: listed } of sessions) if (!sessionIds.includes(listed!)) sessionIds.push(listed!);
-  } else if (doing < 25) {
+  } else if (doing < 25 || (!stops && doing < 45)) {
     await ask('GetStreamingSession', { sessionId });
   } else if (doing < 45) {
     await ask('StopStreamingSession', { sessionId, ...(random.chance(0.3) && { volumeRetentionMode: 'DELETE' }) });
@@ -118,9 +132,13 @@ export async function assertSessionsTrue(world: World, { rows }: WatchedStore): 
   for (const id of workstations.keys())
     assert.ok(sessions.has(id), `there is a workstation of ${id}, which needs none`);
   for (const [id, { running, backups }] of sessions) {
-    const state = rows.get(`${KIND.streamingSession}/${id}`)!.state;
-    if (state !== 'READY' && state !== 'STOPPED') continue;
+    const { state, doc } = rows.get(`${KIND.streamingSession}/${id}`)!;
+    const { volumeRetentionMode, statusMessage = '' } = JSON.parse(doc) as StreamingSession;
     const found = workstations.get(id);
+    // Whoever's workstation ended by itself has its volume for as long as nobody deletes the session.
+    if (statusMessage.includes('ended by itself')) assert.ok(found?.hasVolume, `${id} has lost its volume`);
+    if (state !== 'READY' && state !== 'STOPPED') continue;
+    if (state === 'STOPPED') assert.equal(found?.hasVolume, volumeRetentionMode === 'RETAIN', `the volume of ${id}`);
     assert.equal(found?.running, running, `the workstation of ${id}, which is ${state}`);
     // What a backup that failed has left goes with its row.
     const stateOf = (backupId: string) => rows.get(`${KIND.streamingSessionBackup}/${backupId}`)?.state;

@@ -7,6 +7,7 @@ import type { OperationName } from '../../src/contract/index.ts';
 import { createAuditTrail } from '../../src/domain/audit.ts';
 import { KIND } from '../../src/domain/kinds.ts';
 import { openSqlite } from '../../src/store/sqlite.ts';
+import { createSessionHealth } from '../../src/worker/streaming-session-health.ts';
 import { createUpkeep, ORPHAN_AGE_MS } from '../../src/worker/upkeep.ts';
 import { createWorld, type ManualClock, silentLog, type World } from '../support/domain.ts';
 import { mortalDrivers, mortalStore } from '../support/process.ts';
@@ -18,7 +19,7 @@ import { History } from './history.ts';
 import { Ledger } from './ledger.ts';
 import { Oracle } from './oracle.ts';
 import { NOBODY, preparePeople, type RightsChange } from './people.ts';
-import { assertSessionsTrue, prepareSessions, SESSION_MINUTES } from './sessions.ts';
+import { assertSessionsTrue, LASTING, PASSING, prepareSessions, SESSION_MINUTES } from './sessions.ts';
 import { CUSTOMER_KEYS, liveAs, MACHINE_IMAGES, replayAll, type Shared } from './users.ts';
 import { isPassing, isTimed, WatchedStore } from './watched-store.ts';
 
@@ -104,7 +105,10 @@ async function prepare(world: World, watched: WatchedStore): Promise<Omit<Shared
     const stored = { format: 'qcow2', sizeBytes: 1, virtualSizeBytes: 1, sha256: '' } as const;
     world.images.copies.set(id, { passphrase, stored, modifiedAt: world.clock.now() });
   }
-  const sessionStudios = [await prepareSessions(world, bootImageId), await prepareSessions(world, bootImageId)];
+  const sessionStudios = [
+    await prepareSessions(world, bootImageId, LASTING),
+    await prepareSessions(world, bootImageId, PASSING),
+  ];
   const people = await preparePeople(world, sessionStudios);
   const users = people.others.filter(({ role, called }) => role === 'user' && called !== NOBODY);
   const principalIds = [...users.map(({ principalId }) => principalId), people.groupId];
@@ -164,19 +168,36 @@ function pass(clock: ManualClock, timers: VirtualTimers, random: Random): void {
 }
 
 async function comeToRest(world: World, watched: WatchedStore): Promise<void> {
-  await world.settle();
+  // First what is under way: a session that is started only now has its time limit still before it.
+  await settlePatiently(world);
+  await assertAllRun(world, watched);
   // Every session that runs is stopped by its time limit, and every stream has expired.
   world.clock.advance(SESSION_MINUTES * MINUTE_MS);
-  for (let round = 0; round < 10; round += 1) {
-    await world.settle();
-    // Past every lease of a dead process, and every wait between two attempts.
-    world.clock.advance(2 * MINUTE_MS);
-  }
-  await world.settle();
+  await settlePatiently(world);
   watched.assertSound();
   for (const row of watched.rows.values()) {
     assert.ok(!row.state.endsWith('_IN_PROGRESS'), `${row.kind} ${row.id} does not come to rest: ${row.state}`);
     assert.equal(row.dueAt !== null, isPassing(row) || isTimed(row), `${row.id} is ${row.state}, due at ${row.dueAt}`);
+  }
+}
+
+/** Past every lease of a dead process, and every wait between two attempts. */
+async function settlePatiently(world: World): Promise<void> {
+  for (let round = 0; round < 10; round += 1) {
+    await world.settle();
+    world.clock.advance(2 * MINUTE_MS);
+  }
+  await world.settle();
+}
+
+/** Two looks later, whatever is READY runs. */
+async function assertAllRun(world: World, { rows }: WatchedStore): Promise<void> {
+  const health = createSessionHealth({ ...world, ...world.services, log: silentLog });
+  for (let looks = 0; looks < 2; looks += 1) await health.runOnce();
+  const running = new Set((await world.compute.list()).filter((found) => found.running).map(({ id }) => id));
+  for (const { kind, id, state } of rows.values()) {
+    if (kind === KIND.streamingSession && state === 'READY')
+      assert.ok(running.has(id), `${id} is READY and does not run`);
   }
 }
 

@@ -49,7 +49,7 @@ const fewer = (limit: number, more: object = {}): Write => ({
   op: 'fewer',
   kind: 'thing',
   studioId: 'here',
-  stateNot: 'GONE',
+  statesNot: ['GONE'],
   limit,
   ...more,
 });
@@ -274,6 +274,30 @@ function guardsHold(check: Check): void {
     assert.equal(await store.write([fewer(1, { studioId: 'nowhere' })]), 0);
     await assertGuardFails(store.write([fewer(0, { studioId: 'nowhere' })]), fewer(0, { studioId: 'nowhere' }));
   });
+
+  check(
+    'fewer counts those of one parent or owner where it is told to, and in none of several states',
+    async (store) => {
+      await store.write([
+        insert(rowOf('a', { parentId: 'p', ownerId: 'o' })),
+        insert(rowOf('b', { parentId: 'p', ownerId: 'other' })),
+        insert(rowOf('c', { parentId: 'q', ownerId: 'o', state: 'OTHER' })),
+        insert(rowOf('d', { parentId: 'p', ownerId: 'o', state: 'GONE' })),
+      ]);
+      const table: readonly (readonly [object, number])[] = [
+        [{ parentId: 'p' }, 2],
+        [{ ownerId: 'o' }, 2],
+        [{ parentId: 'p', ownerId: 'o' }, 1],
+        [{ ownerId: 'o', statesNot: ['GONE', 'OTHER'] }, 1],
+        [{ ownerId: 'o', statesNot: [] }, 3],
+        [{ parentId: 'none' }, 0],
+      ];
+      for (const [more, count] of table) {
+        assert.equal(await store.write([fewer(count + 1, more)]), 0);
+        await assertGuardFails(store.write([fewer(count, more)]), fewer(count, more));
+      }
+    },
+  );
 }
 
 function tokensAreRemembered(check: Check): void {

@@ -53,7 +53,7 @@ storeConformance('postgres', placeIn);
 test('a bound holds among clients that all see the last places free', async (t) => {
   const place = await placeIn(t);
   const clients = await eight(place);
-  const fewer: Write = { op: 'fewer', kind: 'thing', studioId: 'here', stateNot: 'GONE', limit: 10 };
+  const fewer: Write = { op: 'fewer', kind: 'thing', studioId: 'here', statesNot: ['GONE'], limit: 10 };
   const runs = clients.flatMap((client, index) =>
     Array.from({ length: 20 }, (_, turn) => client.write([fewer, insert(rowOf(`row ${index} ${turn}`))])),
   );
@@ -185,7 +185,7 @@ test('a read is one round trip and a batch two, however many statements it has',
     return [
       version === 1 ? insert(row) : { op: 'update', row },
       { op: 'require', kind: 'thing', id: 'a', state: 'RESTING' },
-      { op: 'fewer', kind: 'thing', studioId: 'here', stateNot: 'GONE', limit: 10 },
+      { op: 'fewer', kind: 'thing', studioId: 'here', statesNot: ['GONE'], limit: 10 },
     ];
   };
   // The first of them prepares an insert and the second an update; what counts is the third.

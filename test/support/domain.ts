@@ -71,6 +71,7 @@ export const SETTINGS: DomainSettings = {
   launchProfilesMax: 50,
   streamingSessionsMax: 500,
   g5SessionsMax: 500,
+  sessionsPerOwnerMax: undefined,
 };
 
 export interface World {

@@ -68,7 +68,7 @@ export async function startService(t: Owner, { settings = {}, overrides = {} }: 
   t.after(async () => {
     for (const close of closers.reverse()) await close();
   });
-  const chosen = { dataDir: temporaryDirectory(t), port: '0', logLevel: 'silent', ...settings };
+  const chosen = { dataDir: temporaryDirectory(t), port: '0', logLevel: 'silent', compute: 'simulated', ...settings };
   const variables = Object.entries(chosen).map(([name, value]) => [SETTINGS[name as keyof Settings].env, value]);
   const service = await createService(readConfig(Object.fromEntries(variables)), overrides);
   closers.push(() => service.close());

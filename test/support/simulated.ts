@@ -4,9 +4,13 @@
  */
 import { createHash } from 'node:crypto';
 import type { Clock } from '../../src/clock.ts';
-import type { Compute } from '../../src/compute/compute.ts';
 import type { Records } from '../../src/compute/records.ts';
-import { type Boot, createSimulatedCompute, type SimulatedWorkstation } from '../../src/compute/simulated.ts';
+import {
+  type Boot,
+  createSimulatedCompute,
+  type SimulatedCompute,
+  type SimulatedWorkstation,
+} from '../../src/compute/simulated.ts';
 import { ImageFailure, type Images, type ImportRequest, type StoredImage } from '../../src/images/images.ts';
 import { type KeyDescription, type Keys, KeyUnavailable } from '../../src/keys/keys.ts';
 
@@ -133,7 +137,7 @@ export class MemoryRecords<T> implements Records<T> {
 /** The product's own simulated workstations, in memory, whose starts end when a test says so. */
 export class SimulatedWorkstations {
   readonly records = new MemoryRecords<SimulatedWorkstation>();
-  readonly compute: Compute;
+  readonly compute: SimulatedCompute;
   fault: Fault = () => undefined;
   boot: Boot = async ({ onProgress }) => onProgress(50);
 

@@ -53,7 +53,7 @@ test('a key that calls too fast is told when to come back, and others are not', 
   assert.equal(headers.get('x-amzn-errortype'), 'ThrottlingException');
   assert.equal(headers.get('retry-after'), '1');
   assert.deepEqual(JSON.parse(body), {
-    message: 'Too many reads with this access key. Try again in a moment.',
+    message: 'Too many reads by the same principal, with all its access keys. Try again in a moment.',
     code: 'TOO_MANY_READS',
   });
   assert.equal((await service.call(LIST, { credentials: other })).status, 200);

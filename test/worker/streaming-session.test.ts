@@ -433,6 +433,27 @@ describe('backups', () => {
     assert.deepEqual([backup!.state, backup!.statusCode], ['CREATE_FAILED', 'INTERNAL_ERROR']);
   });
 
+  test('a process that dies at any point of a stop leaves no more of them than are kept', async (t) => {
+    const beginSecondStop = async (scene: Scene) => {
+      const stage = await stageOf(scene, {
+        ...PERSISTENT,
+        sessionBackup: { mode: 'AUTOMATIC', maxBackupsToRetain: 1 },
+      });
+      const id = await beginStop(scene);
+      await scene.finish();
+      await stage.start(id);
+      await scene.finish();
+      await stage.stop(id);
+      return id;
+    };
+    await atEveryPoint(t, beginSecondStop, async (scene, _id, index, point) => {
+      await scene.workIn(processThatDiesAt(index));
+      await scene.finish();
+      const ready = (await (await stageOf(scene)).backups()).filter(({ state }) => state === 'READY');
+      assert.equal(ready.length, 1, `killed at ${point}`);
+    });
+  });
+
   test('one whose session could not be stopped fails as well', async (t) => {
     const scene = await createScene(t);
     const id = await beginStop(scene);

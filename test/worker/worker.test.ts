@@ -63,7 +63,7 @@ test('each move is told, with kind and state', async (t) => {
   await put('b');
   const moves: string[] = [];
   const run: Job['run'] = async ({ id }) => (id === 'a' ? DONE : failing(new Error('for good'))());
-  await workerOf(jobOf(run), { moved: (kind, state) => moves.push(`${kind} ${state}`) }).runOnce();
+  await workerOf(jobOf(run), { moved: ({ kind, state }) => moves.push(`${kind} ${state}`) }).runOnce();
   assert.deepEqual(moves.sort(), ['thing DONE', 'thing FAILED']);
 });
 
