@@ -21,7 +21,12 @@ import { backupSqlite } from '../store/sqlite-backup.ts';
 import type { Cursor, Row, Store } from '../store/store.ts';
 import { CopiedFiles } from './copied-files.ts';
 import { BackupFailed, DATABASE, type Manifest, type Watch, writeManifest } from './manifest.ts';
-import { WORKSTATION_DIRECTORIES, Workstations, type WorkstationsSource, type WorkstationsTaken } from './workstations.ts';
+import {
+  WORKSTATION_DIRECTORIES,
+  Workstations,
+  type WorkstationsSource,
+  type WorkstationsTaken,
+} from './workstations.ts';
 
 export interface BackupSource {
   readonly directory: {
@@ -193,7 +198,9 @@ class Backup {
     this.#doneBytes = 0;
     for (const { id, files, bytes, sha256 } of pieces) {
       for (const path of files) {
-        await this.#files.take(path, (done) => this.#watch.onProgress((100 * (this.#doneBytes + done)) / Math.max(total, 1)));
+        await this.#files.take(path, (done) =>
+          this.#watch.onProgress((100 * (this.#doneBytes + done)) / Math.max(total, 1)),
+        );
       }
       this.#doneBytes += bytes;
       const disk = this.#files.get(files[0]!);

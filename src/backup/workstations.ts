@@ -161,14 +161,15 @@ export class Workstations {
     }
     // Without its key all of it is noise.
     const key = keyOf(found.id);
-    if ((isWanted || backups.length > 0) && unreadable === undefined && !(await this.#files.take(key))) missing.push(key);
+    if ((isWanted || backups.length > 0) && unreadable === undefined && !(await this.#files.take(key)))
+      missing.push(key);
     const text = await this.#read(found.path);
     const after = text === undefined ? undefined : contentOf(found, text);
     if (!after || stateOf(after.record) !== stateOf(record)) return 'changed';
     if (unreadable !== undefined) return { unreadable };
-    if (missing.length > 0) return { missing: `${missing.join(' and ')} not there` };
     // Only now is it known that nobody has written to it meanwhile.
-    if (isWanted) this.#volumes.set(volume, stateOf(record));
+    if (isWanted && this.#files.get(volume)) this.#volumes.set(volume, stateOf(record));
+    if (missing.length > 0) return { missing: `${missing[0]} is not there` };
     return 'whole';
   }
 

@@ -140,9 +140,7 @@ async function findPrograms(): Promise<SandboxPrograms> {
 }
 
 /** The homes of an engine that a server may have in use. @throws ImageFailure TOOL_MISSING */
-export async function openHomes(
-  options: Pick<SandboxComputeOptions, 'directory' | 'keys'>,
-): Promise<SandboxHomes> {
+export async function openHomes(options: Pick<SandboxComputeOptions, 'directory' | 'keys'>): Promise<SandboxHomes> {
   return new SandboxHomes({ ...options, programs: await findPrograms(), fileBytesMax: FILE_BYTES_MAX });
 }
 
