@@ -49,8 +49,8 @@ const MAY_IMPORT: Readonly<Record<string, readonly RegExp[]>> = {
     /^src\/(clock|files)\.ts$/,
     /^src\/store\//,
     /^src\/images\/(directory|hash)\.ts$/,
-    /^src\/keys\/local\.ts$/,
-    /^src\/compute\/(records|simulated)\.ts$/,
+    /^src\/keys\/(keys|local)\.ts$/,
+    /^src\/compute\/(records|copies)\.ts$/,
   ],
   compute: [/^src\/(clock|files|log)\.ts$/, /^src\/keys\/keys\.ts$/, /^src\/images\/(images|confined|progress)\.ts$/],
   gateway: [

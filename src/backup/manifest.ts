@@ -6,6 +6,8 @@
 import { constants as fsConstants } from 'node:fs';
 import { type FileHandle, open, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { ENGINE_COPIES } from '../compute/copies.ts';
+import { ID_PATTERN } from '../compute/records.ts';
 import { isSystemError, withFile, writeDurably } from '../files.ts';
 import { hashWhole } from '../images/hash.ts';
 
@@ -16,10 +18,14 @@ const ROOT_KEY = 'keys/root.key';
 const FORMAT = 1;
 /** Half a million files. */
 const MANIFEST_BYTES_MAX = 128 * 1024 * 1024;
-const ID = '[A-Za-z0-9_-]{1,64}';
+const ID = ID_PATTERN;
+/** Records of workstations, and what belongs to them. */
+const COMPUTE_PATHS = ENGINE_COPIES.flatMap(({ directory, names }) =>
+  [`${ID}\\.json`, ...names].map((name) => join('compute', directory, name)),
+);
 const PATHS = new RegExp(
   `^(backlot\\.db|credentials|keys/root\\.key|keys/(customer|data)/${ID}\\.json|images/machine/${ID}/disk|` +
-    `images/streaming/${ID}/(disk\\.qcow2|manifest\\.json)|compute/${ID}\\.json)$`,
+    `images/streaming/${ID}/(disk\\.qcow2|manifest\\.json)|${COMPUTE_PATHS.join('|')})$`,
 );
 
 export interface BackupFile {

@@ -1,6 +1,6 @@
 /** `backlot backup` and `backlot restore`: everything that an installation is, in a directory that can be carried away. */
 import { resolve } from 'node:path';
-import { makeBackup } from '../backup/make.ts';
+import { type BackupMade, makeBackup } from '../backup/make.ts';
 import { type Manifest, verifyBackup, type Watch } from '../backup/manifest.ts';
 import { restoreBackup } from '../backup/restore.ts';
 import { type Command, CommandFailed } from './command.ts';
@@ -29,15 +29,16 @@ export const backupCommands: readonly Command[] = [
     summary: 'Copies database, keys, images, workstations and credentials into a new directory, while the server runs.',
     positionals: ['DIR'],
     options: {},
-    note: 'It holds secrets: keep it as safe as the data directory. Exits with 1 when a disk in it is damaged.',
-    exitCode: (output) => ((output as { readonly damagedImages?: unknown }).damagedImages ? 1 : 0),
+    note:
+      'It holds secrets: keep it as safe as the data directory. Of workstations that run, the volume is left out: ' +
+      'runningWorkstations names their sessions. Exits with 1 when a disk in it is damaged.',
+    exitCode: (output) => ('damagedImages' in output! || 'damagedWorkstations' in output! ? 1 : 0),
     run: ({ positionals }, config) => {
       const directory = resolve(positionals[0]!);
       return watched('Copying', 'Stopped. There is no backup.', (watch) =>
         withParts(config, async (parts) => {
           const source = { ...parts, isEmbedded: config.databaseUrl === undefined };
-          const { damaged, ...manifest } = await makeBackup(directory, source, watch);
-          return { ...described(directory, manifest), ...(damaged.length > 0 && { damagedImages: damaged }) };
+          return answered(directory, await makeBackup(directory, source, watch));
         }),
       );
     },
@@ -55,6 +56,22 @@ export const backupCommands: readonly Command[] = [
       })),
   },
 ];
+
+function answered(directory: string, { damaged, workstations, ...manifest }: BackupMade) {
+  const { running, damaged: broken } = workstations;
+  if (running.length > 0) {
+    process.stderr.write(
+      `backlot: the volumes of ${running.length} sessions are not in this backup, because their workstations run. ` +
+        'Stop them and make another, or rely on the backups of these sessions, which are in it.\n',
+    );
+  }
+  return {
+    ...described(directory, manifest),
+    ...(damaged.length > 0 && { damagedImages: damaged }),
+    ...(running.length > 0 && { runningWorkstations: running }),
+    ...(broken.length > 0 && { damagedWorkstations: broken }),
+  };
+}
 
 async function watched<T>(label: string, stopped: string, work: (watch: Watch) => Promise<T>): Promise<T> {
   const bar = progressBar(label, { out: process.stdout, err: process.stderr });

@@ -22,7 +22,9 @@ export interface Records<T> {
 }
 
 const SUFFIX = '.json';
-const FILE_NAME = /^[A-Za-z0-9_-]{1,64}\.json$/;
+/** An id as the name of a file, as the source of a regular expression. */
+export const ID_PATTERN = '[A-Za-z0-9_-]{1,64}';
+const FILE_NAME = new RegExp(`^${ID_PATTERN}\\.json$`);
 /** A file that is still being written is never as old as this. */
 const LEFTOVER_AGE_MS = 15 * 60_000;
 

@@ -5,10 +5,11 @@
  * tar in a sandbox that sees nothing else: links that lead out of a home lead nowhere.
  */
 import { randomBytes } from 'node:crypto';
-import { createReadStream } from 'node:fs';
-import { mkdir, open, readdir, rename, unlink } from 'node:fs/promises';
+import { createReadStream, constants as fsConstants } from 'node:fs';
+import { type FileHandle, mkdir, open, readdir, rename, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
+  copyWhole,
   createFile,
   DIRECTORY_MODE,
   isSystemError,
@@ -21,15 +22,17 @@ import type { WorkstationUser } from '../images/confined.ts';
 import type { Keys } from '../keys/keys.ts';
 import { ComputeFailure } from './compute.ts';
 import { type SandboxPrograms, tarCommand } from './sandbox-command.ts';
+import { BACKUPS, HOMES, PACKED } from './sandbox-names.ts';
 import { runSandboxed, type SandboxEnd } from './sandbox-process.ts';
 import { noSpace } from './sandbox-root.ts';
-import { giveDirectory, removeLeftTree, removeTree } from './sandbox-tree.ts';
+import { giveDirectory, removeLeftTree, removeTree, syncTree } from './sandbox-tree.ts';
 import { SealBroken, sealed, unsealed } from './sealed-stream.ts';
 
 const HOME_MODE = 0o700;
 /** Slower than any disk in use. */
 const TAR_MS_MAX = 60 * 60_000;
 const TEMPORARY = '.new';
+const OPEN_OWN = fsConstants.O_RDONLY | fsConstants.O_NOFOLLOW;
 
 export interface SandboxHomesOptions {
   readonly directory: string;
@@ -50,13 +53,15 @@ export class SandboxHomes {
   readonly #options: SandboxHomesOptions;
   readonly #homes: string;
   readonly #backups: string;
+  readonly #packed: string;
 
   /** For start-up only: it waits for the disk. */
   constructor(options: SandboxHomesOptions) {
     this.#options = options;
-    this.#homes = join(options.directory, 'homes');
-    this.#backups = join(options.directory, 'backups');
-    for (const place of [this.#homes, this.#backups]) makePrivateDirectory(place);
+    this.#homes = join(options.directory, HOMES);
+    this.#backups = join(options.directory, BACKUPS);
+    this.#packed = join(options.directory, PACKED);
+    for (const place of [this.#homes, this.#backups, this.#packed]) makePrivateDirectory(place);
   }
 
   pathOf(home: string): string {
@@ -73,6 +78,7 @@ export class SandboxHomes {
 
   /** No error when there is none. */
   async remove(home: string): Promise<void> {
+    await removeFile(join(this.#packed, home));
     await removeTree(this.pathOf(home));
   }
 
@@ -81,18 +87,49 @@ export class SandboxHomes {
    * a home that a record names by then counts.
    */
   async removeLeft(all: readonly string[], homes: ReadonlySet<string>, now: number): Promise<void> {
-    for (const home of all) if (!homes.has(home)) await removeLeftTree(this.pathOf(home), now - TAR_MS_MAX);
+    for (const home of all.filter((one) => !homes.has(one))) {
+      for (const place of [this.#homes, this.#packed]) await removeLeftTree(join(place, home), now - TAR_MS_MAX);
+    }
   }
 
-  all(): Promise<string[]> {
-    return readdir(this.#homes);
+  /** In whatever form. */
+  async all(): Promise<string[]> {
+    return [...(await readdir(this.#homes)), ...(await readdir(this.#packed))];
+  }
+
+  /** Writes a home that nobody is at work in into the file, for a copy of the installation. */
+  async pack(owner: HomeOwner, home: string, target: FileHandle, signal: AbortSignal): Promise<void> {
+    // It may have come in such a copy itself, and not have been used since.
+    const packed = await openThere(join(this.#packed, home));
+    if (!packed) await this.#seal(owner, home, target, signal);
+    else await withFile(Promise.resolve(packed), (file) => copyWhole(file, target, { signal }));
+  }
+
+  /**
+   * Makes a home that came packed one to be used; nothing happens to any other. As long as the packed one is there, it is
+   * what counts, and what lies in its place is what an unpacking that died has left. @throws ComputeFailure
+   */
+  async unpack(owner: HomeOwner, home: string, signal: AbortSignal): Promise<void> {
+    const packed = join(this.#packed, home);
+    const file = await openThere(packed);
+    if (!file) return;
+    try {
+      await removeTree(this.pathOf(home));
+      await giveDirectory(this.pathOf(home), HOME_MODE, owner.user);
+      await this.#unseal(owner, home, file, signal);
+    } catch (error) {
+      throw error instanceof SealBroken ? homeBroken(error) : error;
+    } finally {
+      await file.close();
+    }
+    await syncTree(this.pathOf(home));
+    await syncDirectory(this.#homes);
+    await removeFile(packed);
+    await syncDirectory(this.#packed);
   }
 
   /** Makes the backup, and makes it anew where an earlier try left one that nobody has noted. @returns its bytes. */
   async backUp(owner: HomeOwner, home: string, backupId: string, signal: AbortSignal): Promise<number> {
-    const { keys } = this.#options;
-    await keys.generate(owner.id, undefined);
-    const passphrase = await keys.unseal(owner.id);
     const place = join(this.#backups, requireFileName(owner.id));
     await mkdir(place, { recursive: true, mode: DIRECTORY_MODE });
     await syncDirectory(this.#backups);
@@ -101,16 +138,7 @@ export class SandboxHomes {
     await removeFile(temporary);
     try {
       const bytes = await withFile(createFile(temporary), async (target) => {
-        let written = 0;
-        const end = await this.#tar(owner, home, 'read', signal, {
-          onOutput: async (output) => {
-            for await (const piece of sealed(output, passphrase)) {
-              await target.write(piece);
-              written += piece.length;
-            }
-          },
-        });
-        requireSaved(end);
+        const written = await this.#seal(owner, home, target, signal);
         await target.sync();
         return written;
       });
@@ -120,29 +148,19 @@ export class SandboxHomes {
     } catch (error) {
       await removeFile(temporary);
       throw error;
-    } finally {
-      passphrase.fill(0);
     }
   }
 
   /** @returns the name of a new home that holds what the backup holds. @throws ComputeFailure */
   async restore(owner: HomeOwner, backupId: string, signal: AbortSignal): Promise<string> {
     const path = join(this.#backups, requireFileName(owner.id), requireFileName(backupId));
-    const passphrase = await this.#options.keys.unseal(owner.id);
     const home = await this.make(owner);
     try {
-      const end = await withFile(open(path, 'r'), (file) =>
-        this.#tar(owner, home, 'write', signal, {
-          input: unsealed(createReadStream('', { fd: file, autoClose: false }), passphrase),
-        }),
-      );
-      requireRestored(end);
+      await withFile(open(path, OPEN_OWN), (file) => this.#unseal(owner, home, file, signal));
       return home;
     } catch (error) {
       await this.remove(home);
       throw error instanceof SealBroken || isSystemError(error, 'ENOENT') ? broken(error) : error;
-    } finally {
-      passphrase.fill(0);
     }
   }
 
@@ -156,6 +174,39 @@ export class SandboxHomes {
     await this.#options.keys.destroy(id);
     await removeTree(join(this.#backups, requireFileName(id)));
     await syncDirectory(this.#backups);
+  }
+
+  /** Writes the home as a tar that only the key of the workstation opens. @returns its bytes. */
+  async #seal(owner: HomeOwner, home: string, target: FileHandle, signal: AbortSignal): Promise<number> {
+    const { keys } = this.#options;
+    await keys.generate(owner.id, undefined);
+    const passphrase = await keys.unseal(owner.id);
+    let written = 0;
+    try {
+      const end = await this.#tar(owner, home, 'read', signal, {
+        onOutput: async (output) => {
+          for await (const piece of sealed(output, passphrase)) {
+            await target.write(piece);
+            written += piece.length;
+          }
+        },
+      });
+      requireSaved(end);
+      return written;
+    } finally {
+      passphrase.fill(0);
+    }
+  }
+
+  /** The other way, into a home that is empty. @throws SealBroken, ComputeFailure */
+  async #unseal(owner: HomeOwner, home: string, source: FileHandle, signal: AbortSignal): Promise<void> {
+    const passphrase = await this.#options.keys.unseal(owner.id);
+    try {
+      const bytes = createReadStream('', { fd: source, autoClose: false });
+      requireRestored(await this.#tar(owner, home, 'write', signal, { input: unsealed(bytes, passphrase) }));
+    } finally {
+      passphrase.fill(0);
+    }
   }
 
   async #tar(
@@ -211,6 +262,22 @@ function broken(cause: unknown): ComputeFailure {
   return new ComputeFailure('INTERNAL_ERROR', 'The backup is damaged and cannot be restored. Choose another.', {
     inward: cause instanceof Error ? cause.message : String(cause),
     cause,
+  });
+}
+
+/** Of a home that came in a copy of the installation. */
+function homeBroken(cause: Error): ComputeFailure {
+  return new ComputeFailure(
+    'INTERNAL_ERROR',
+    'What this session held is damaged, so it was not started. Delete the session, and create another.',
+    { inward: cause.message, cause },
+  );
+}
+
+async function openThere(path: string): Promise<FileHandle | undefined> {
+  return open(path, OPEN_OWN).catch((error) => {
+    if (!isSystemError(error, 'ENOENT')) throw error;
+    return undefined;
   });
 }
 

@@ -4,7 +4,7 @@
  */
 import { chmod, chown, lstat, mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { isSystemError } from '../files.ts';
+import { isSystemError, syncDirectory } from '../files.ts';
 import type { WorkstationUser } from '../images/confined.ts';
 
 const OWNER_MODE = 0o700;
@@ -33,6 +33,22 @@ export async function removeTree(path: string): Promise<void> {
 export async function removeLeftTree(path: string, before: number): Promise<void> {
   const status = await lstat(path).catch(() => undefined);
   if (status !== undefined && status.ctimeMs < before) await removeTree(path);
+}
+
+/** Puts what it holds on the disk. What the server may not read is left to the system, which does so within a minute. */
+export async function syncTree(path: string): Promise<void> {
+  for (const entry of await readdir(path, { withFileTypes: true })) {
+    const below = join(path, entry.name);
+    if (entry.isDirectory()) await unlessClosed(syncTree(below));
+    else if (entry.isFile()) await unlessClosed(syncDirectory(below));
+  }
+  await syncDirectory(path);
+}
+
+async function unlessClosed(work: Promise<void>): Promise<void> {
+  await work.catch((error) => {
+    if (!isSystemError(error, 'EACCES', 'EPERM')) throw error;
+  });
 }
 
 async function openTree(path: string): Promise<void> {

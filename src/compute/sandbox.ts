@@ -7,7 +7,6 @@
  * before the effect that it announces, so that whoever takes over finds everything that may be there by the record: its
  * processes by their mark, its home by its name. Nobody is told that it runs before its display has answered.
  */
-import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import type { Clock } from '../clock.ts';
 import { isSystemError, makePrivateDirectory, requireFileName } from '../files.ts';
@@ -34,6 +33,7 @@ import { DISPLAY_SOCKET, type SandboxPrograms, sandboxCommand } from './sandbox-
 import { connectDisplay, requireDisplay } from './sandbox-display.ts';
 import { type HomeOwner, SandboxHomes } from './sandbox-home.ts';
 import { launch } from './sandbox-launch.ts';
+import { newMark } from './sandbox-names.ts';
 import { askToEnd, firstInside, killMarked, runSandboxed } from './sandbox-process.ts';
 import { whyNotRunnable } from './sandbox-program.ts';
 import { noSpace, SandboxRoots } from './sandbox-root.ts';
@@ -139,6 +139,11 @@ async function findPrograms(): Promise<SandboxPrograms> {
   };
 }
 
+/** The homes of an engine that a server may have in use. @throws ImageFailure TOOL_MISSING */
+export async function openHomes(options: Pick<SandboxComputeOptions, 'directory' | 'keys'>): Promise<SandboxHomes> {
+  return new SandboxHomes({ ...options, programs: await findPrograms(), fileBytesMax: FILE_BYTES_MAX });
+}
+
 /** @throws ImageFailure TOOL_MISSING */
 export async function openSandboxCompute(options: SandboxComputeOptions): Promise<Compute> {
   const compute = new SandboxCompute(options, await findPrograms());
@@ -214,7 +219,9 @@ class SandboxCompute implements Compute {
       if (found?.power !== 'off' || found.home === null) {
         throw new ComputeFailure('INTERNAL_ERROR', 'There is no stopped volume to back up');
       }
-      const bytes = await this.#homes.backUp(ownerOf(id), found.home, backupId, signal).catch(rethrow);
+      const { home } = found;
+      await this.#homes.unpack(ownerOf(id), home, signal).catch(rethrow);
+      const bytes = await this.#homes.backUp(ownerOf(id), home, backupId, signal).catch(rethrow);
       await this.#change(change, (now) => ({ backups: { ...now!.backups, [backupId]: { bytes } } }));
     });
   }
@@ -324,7 +331,10 @@ class SandboxCompute implements Compute {
   /** The home that there is, or that of the backup. */
   async #requireHome(request: WorkstationRequest, record: SandboxedWorkstation): Promise<string> {
     const { id, signal } = request;
-    if (record.restore === null) return record.home!;
+    if (record.restore === null) {
+      await this.#homes.unpack(ownerOf(id), record.home!, signal);
+      return record.home!;
+    }
     const home = await this.#homes.restore(ownerOf(id), record.restore, signal);
     await this.#change(request, () => ({ home, restore: null }));
     if (record.home !== null) await this.#homes.remove(record.home);
@@ -417,7 +427,7 @@ class SandboxCompute implements Compute {
   }
 }
 
-function ownerOf(id: string): HomeOwner {
+export function ownerOf(id: string): HomeOwner {
   return { id, user: workstationUser(id) };
 }
 
@@ -432,7 +442,7 @@ function nextStart(
     throw new ComputeFailure('INTERNAL_ERROR', `There is no backup ${restore}`);
   }
   if (needsVolume && restore === null && (found?.home ?? null) === null) throw volumeGone();
-  const mark = found?.mark || `backlot-${randomBytes(16).toString('hex')}`;
+  const mark = found?.mark || newMark();
   return { power: 'starting', imageId, mark, restore };
 }
 

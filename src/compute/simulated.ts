@@ -15,6 +15,7 @@ import {
   type Workstation,
   type WorkstationRequest,
 } from './compute.ts';
+import type { EngineCopies } from './copies.ts';
 import type { Records } from './records.ts';
 
 export interface SimulatedWorkstation {
@@ -27,23 +28,19 @@ export interface SimulatedWorkstation {
   readonly backups: Readonly<Record<string, Volume>>;
 }
 
-/**
- * The text of a record, for a copy of the installation. The fence stays behind: the copied database may be older than the
- * record, and its changes would be refused; and nobody who was overtaken here knows of the copy. What is damaged stays so.
- */
-export function recordForCopy(text: string): string {
-  try {
-    return JSON.stringify({ ...(JSON.parse(text) as SimulatedWorkstation), fence: 0 });
-  } catch {
-    return text;
-  }
-}
-
 /** What a volume holds: the image that it was made from, and what this many runs have made of it. */
 interface Volume {
   readonly imageId: string;
   readonly runs: number;
 }
+
+/** A record is all that there is of a workstation, so that one which runs goes on in a copy of the installation. */
+export const simulatedCopies: EngineCopies<SimulatedWorkstation> = {
+  directory: '',
+  names: [],
+  filesOf: () => ({ backups: [], volume: null }),
+  recordForCopy: (record) => ({ ...record, fence: 0 }),
+};
 
 /** How a workstation takes its time to start; resolves when it has started. */
 export type Boot = (start: {

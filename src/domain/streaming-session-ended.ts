@@ -13,6 +13,10 @@ import { mayStop, NO_LIMIT } from './streaming-session-clock.ts';
 export const ENDED_BY_ITSELF =
   'The workstation ended by itself: it was shut down from inside, or crashed. Its volumes are kept.';
 
+/** Shown once it is stopped where there is nothing to keep: in an installation that was restored from a backup, or moved. */
+export const ENDED_WITHOUT_VOLUME =
+  'The workstation does not run, and its volume is not on this server. Start the session from one of its backups.';
+
 export function endedEvent(
   row: Row,
   { now, ids }: { readonly now: number; readonly ids: Ids },

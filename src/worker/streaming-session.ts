@@ -15,7 +15,7 @@ import {
 } from '../domain/streaming-session.ts';
 import { streamingSessionBackupLifecycle } from '../domain/streaming-session-backup.ts';
 import { endOfTime, limitWhenReady, limitWhenStopped } from '../domain/streaming-session-clock.ts';
-import { ENDED_BY_ITSELF } from '../domain/streaming-session-ended.ts';
+import { ENDED_BY_ITSELF, ENDED_WITHOUT_VOLUME } from '../domain/streaming-session-ended.ts';
 import { NO_TICKET, streamingSessionStreamLifecycle } from '../domain/streaming-session-stream.ts';
 import { endViewersOf } from '../domain/viewer.ts';
 import type { Ids } from '../ids.ts';
@@ -129,7 +129,7 @@ async function stopWorkstation(row: Row, context: JobContext, ports: StreamingSe
   const stopped: LifecycleEvent = {
     type: 'stopped',
     ...limitWhenStopped(limits, clock.now()),
-    ...(endedByItself && { statusMessage: ENDED_BY_ITSELF }),
+    ...(endedByItself && { statusMessage: (await hasVolume(row, ports)) ? ENDED_BY_ITSELF : ENDED_WITHOUT_VOLUME }),
   };
   if (volumeRetentionMode !== 'DELETE') return { event: stopped };
   if (!safe) {
@@ -139,6 +139,10 @@ async function stopWorkstation(row: Row, context: JobContext, ports: StreamingSe
   }
   await compute.stop({ ...change, volume: 'delete' });
   return { event: stopped };
+}
+
+async function hasVolume({ id }: Row, { compute }: StreamingSessionPorts): Promise<boolean> {
+  return (await compute.list()).some((workstation) => workstation.id === id && workstation.hasVolume);
 }
 
 async function destroySession(row: Row, { signal }: JobContext, ports: StreamingSessionPorts): Promise<Outcome> {

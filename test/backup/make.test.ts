@@ -68,6 +68,7 @@ async function furnished(t: TestContext) {
   await putImage('deleted');
   const source = (over: Partial<Store> = {}, isEmbedded = true): BackupSource => ({
     directory,
+    keys,
     store: { get: store.get.bind(store), list: store.list.bind(store), ...over } as Store,
     clock: systemClock,
     isEmbedded,

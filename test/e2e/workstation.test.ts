@@ -5,7 +5,8 @@
  * and a server and a machine that die.
  */
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
 import { after, before, describe, it, type TestContext } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import {
@@ -42,7 +43,12 @@ const SCRIPT = '#!/bin/sh\necho "greeting: $GREETING" > /dev/ttyS0\n';
 
 const installation = new Installation(
   { after },
-  { BACKLOT_COMPUTE: 'qemu', BACKLOT_INSTANCE_TYPES: 'g4dn.xlarge=1:256', BACKLOT_LEASE_SECONDS: '5' },
+  {
+    BACKLOT_COMPUTE: 'qemu',
+    BACKLOT_INSTANCE_TYPES: 'g4dn.xlarge=1:256',
+    BACKLOT_LEASE_SECONDS: '5',
+    BACKLOT_SCREENSHOTS: 'on',
+  },
 );
 let server: RunningServer;
 let client: NimbleClient;
@@ -200,6 +206,18 @@ describe('a workstation', () => {
     await serialLine(sessionId, /^42\s*$/m);
   });
 
+  it('is seen by commands beside the server', async () => {
+    const [listed] = await installation.json<{ state: string; running: boolean }[]>(['session', 'list']);
+    assert.deepEqual([listed!.state, listed!.running], ['READY', true]);
+    const picture = join(installation.directory, 'picture.png');
+    await installation.json(['session', 'picture', sessionId, '--output', picture]);
+    assert.equal(statSync(picture).mode & 0o777, 0o600);
+    assert.deepEqual(readFileSync(picture).subarray(1, 4).toString(), 'PNG');
+    const again = await installation.backlot(['session', 'picture', sessionId, '--output', picture]);
+    assert.match(again.stderr, /is there already/);
+    assert.equal((await installation.json<object[]>(['audit', '--operation', 'session picture'])).length, 2);
+  });
+
   it('keeps running when the server dies, and its streams work again', async (t) => {
     await server.kill();
     server = await installation.start({ port: server.port });
@@ -223,8 +241,9 @@ describe('a workstation', () => {
 
   it('is seen to have ended when its machine dies, and goes on with what it wrote', async (t) => {
     process.kill(machineOf(sessionId)!, 'SIGKILL');
-    const { volumeRetentionMode } = await sessionIn(sessionId, 'STOPPED');
-    assert.equal(volumeRetentionMode, 'RETAIN');
+    const { volumeRetentionMode, statusMessage, stoppedBy } = await sessionIn(sessionId, 'STOPPED');
+    assert.deepEqual([volumeRetentionMode, stoppedBy], ['RETAIN', undefined]);
+    assert.match(statusMessage!, /ended by itself/);
     await client.send(new StartStreamingSessionCommand({ studioId, sessionId }));
     await sessionIn(sessionId, 'READY');
     const page = await look(t, await openStream(sessionId));
@@ -236,5 +255,6 @@ describe('a workstation', () => {
     await client.send(new DeleteStreamingSessionCommand({ studioId, sessionId }));
     await sessionIn(sessionId, 'DELETED');
     assert.equal(machineOf(sessionId), undefined);
+    assert.deepEqual(readdirSync(installation.path('compute', 'qemu')), []);
   });
 });

@@ -7,6 +7,7 @@ import { describe, test } from 'node:test';
 import type { StreamingSession } from '../../src/contract/streaming-session.ts';
 import { KIND } from '../../src/domain/kinds.ts';
 import { lifecycleOf } from '../../src/domain/lifecycles.ts';
+import { ENDED_WITHOUT_VOLUME } from '../../src/domain/streaming-session-ended.ts';
 import type { Log } from '../../src/log.ts';
 import { createSessionHealth, type SessionHealthPorts } from '../../src/worker/streaming-session-health.ts';
 import { createWorld, silentLog, type World } from '../support/domain.ts';
@@ -103,6 +104,44 @@ describe('a workstation that ends by itself', () => {
     await stage.remove(sessionId);
     await world.settle();
     assert.equal(await stage.workstation(sessionId), undefined);
+  });
+
+  /** As in an installation that was restored from a backup which was made while the workstation ran. */
+  async function withoutVolume(world: World, sessionId: string): Promise<void> {
+    const record = (await world.workstations.records.get(sessionId))!;
+    await world.workstations.records.put(sessionId, { ...record, fence: 0, power: 'off', volume: null });
+    const health = healthOf(world);
+    for (let looks = 0; looks < 2; looks += 1) await health.runOnce();
+    await world.settle();
+  }
+
+  test('whose volume is gone with it says so, and is started from a backup', async () => {
+    const world = createWorld();
+    const stage = await createStage(world, BACKED_UP);
+    const sessionId = await stage.createStopped();
+    const [{ backupId }] = (await stage.backups()) as [{ backupId: string }];
+    await stage.start(sessionId);
+    await world.settle();
+    await withoutVolume(world, sessionId);
+    const { state, statusMessage } = await stage.get(sessionId);
+    assert.deepEqual([state, statusMessage], ['STOPPED', ENDED_WITHOUT_VOLUME]);
+    await stage.start(sessionId, { backupId });
+    await world.settle();
+    assert.equal((await stage.get(sessionId)).state, 'READY');
+    assert.equal((await stage.workstation(sessionId))!.hasVolume, true);
+  });
+
+  test('whose volume is gone with it is not started with an empty one', async () => {
+    const world = createWorld();
+    const stage = await createStage(world, STOPPABLE);
+    const sessionId = await stage.create();
+    await withoutVolume(world, sessionId);
+    await stage.start(sessionId);
+    await world.settle();
+    const { state, statusMessage } = await stage.get(sessionId);
+    assert.equal(state, 'START_FAILED');
+    assert.match(statusMessage!, /volume of this session is gone, so it was not started/);
+    assert.equal((await stage.workstation(sessionId))!.hasVolume, false);
   });
 
   test('one that is gone altogether is noticed as well', async () => {
