@@ -44,7 +44,7 @@ const MIB = 2 ** 20;
 const VIEW = '/backlot';
 /** The host's programs and their libraries; those that are not there are no loss. */
 const PROGRAM_DIRECTORIES = ['/usr', '/bin', '/sbin', '/lib', '/lib32', '/lib64'];
-const PROGRAMS = PROGRAM_DIRECTORIES.flatMap((directory) => ['--ro-bind-try', directory, directory]);
+export const PROGRAMS = PROGRAM_DIRECTORIES.flatMap((directory) => ['--ro-bind-try', directory, directory]);
 const PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
 /** Directories that every root file system must have, to be mounted over. */

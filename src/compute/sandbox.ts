@@ -10,57 +10,31 @@
 import { join } from 'node:path';
 import type { Clock } from '../clock.ts';
 import { isSystemError, makePrivateDirectory, requireFileName } from '../files.ts';
-import { Confinement, requireTool, workstationUser } from '../images/confined.ts';
+import { Confinement, workstationUser } from '../images/confined.ts';
 import { ImageFailure, type Images } from '../images/images.ts';
 import { Progress } from '../images/progress.ts';
 import type { Keys } from '../keys/keys.ts';
 import type { Log } from '../log.ts';
 import { leaveGroup } from './cgroup.ts';
-import { type ChangeRecord, createChanges, Effects, type FencedRecord } from './changes.ts';
-import {
-  type Change,
-  type Compute,
-  ComputeFailure,
-  volumeGone,
-  type Workstation,
-  type WorkstationRequest,
-} from './compute.ts';
+import { type ChangeRecord, createChanges, Effects } from './changes.ts';
+import { type Change, type Compute, ComputeFailure, type Workstation, type WorkstationRequest } from './compute.ts';
 import { hasEnded, isAlive, type ProcessMark } from './detached.ts';
 import { HostCapacity } from './host-capacity.ts';
-import { type InstanceTypes, instanceSize } from './instance-types.ts';
+import { instanceSize } from './instance-types.ts';
 import type { Records } from './records.ts';
-import { DISPLAY_SOCKET, type SandboxPrograms, sandboxCommand } from './sandbox-command.ts';
+import { DISPLAY_SOCKET, type SandboxPrograms } from './sandbox-command.ts';
 import { connectDisplay, requireDisplay } from './sandbox-display.ts';
 import { type HomeOwner, SandboxHomes } from './sandbox-home.ts';
 import { launch } from './sandbox-launch.ts';
-import { newMark } from './sandbox-names.ts';
-import { askToEnd, firstInside, killMarked, runSandboxed } from './sandbox-process.ts';
+import { findPrograms } from './sandbox-probe.ts';
+import { askToEnd, firstInside, killMarked } from './sandbox-process.ts';
 import { whyNotRunnable } from './sandbox-program.ts';
+import { ABSENT, nextStart, type SandboxedWorkstation, type SandboxSettings } from './sandbox-records.ts';
 import { noSpace, SandboxRoots } from './sandbox-root.ts';
 import { giveDirectory, removeTree } from './sandbox-tree.ts';
 
-export interface SandboxedWorkstation extends FencedRecord {
-  readonly power: 'on' | 'starting' | 'off';
-  readonly imageId: string;
-  readonly memoryMib: number;
-  /** Among the arguments of its processes, and of no others. */
-  readonly mark: string;
-  /** The name of its home; null where there is none. */
-  readonly home: string | null;
-  /** The backup that its home is still to be replaced by. */
-  readonly restore: string | null;
-  readonly backups: Readonly<Record<string, { readonly bytes: number }>>;
-}
-
-export interface SandboxSettings {
-  readonly instanceTypes: InstanceTypes;
-  /** That workstations may take together. */
-  readonly memoryMib: number;
-  /** Within which a workstation must be usable. */
-  readonly bootMs: number;
-  /** That a workstation has to end by itself. */
-  readonly stopMs: number;
-}
+export { whyNoSandbox } from './sandbox-probe.ts';
+export type { SandboxedWorkstation, SandboxSettings } from './sandbox-records.ts';
 
 export interface SandboxComputeOptions {
   readonly records: Records<SandboxedWorkstation>;
@@ -73,71 +47,11 @@ export interface SandboxComputeOptions {
   readonly settings: SandboxSettings;
 }
 
-const ABSENT = {
-  power: 'off',
-  changedAt: 0,
-  imageId: '',
-  memoryMib: 0,
-  mark: '',
-  home: null,
-  restore: null,
-  backups: {},
-} as const;
 /** What is left over is looked for this often, by whoever asks what there is. */
 const SWEEP_EVERY_MS = 10 * 60_000;
-const PROBE_MS_MAX = 20_000;
 const FILE_BYTES_MAX = 2 ** 40;
 /** A name that no workstation has, for whom root file systems belong to. */
 const UNPACKER = 'root file systems';
-
-/** Why there can be no sandboxes here, in one line that says what to do; undefined where there can. */
-export async function whyNoSandbox(): Promise<string | undefined> {
-  try {
-    const programs = await findPrograms();
-    await requireTool('qemu-img');
-    const user = workstationUser(UNPACKER);
-    const end = await runSandboxed({
-      command: sandboxCommand({
-        programs,
-        user,
-        limits: { memoryBytes: 2 ** 30, fileBytes: 0 },
-        inside: [
-          '--ro-bind',
-          '/usr',
-          '/usr',
-          '--ro-bind-try',
-          '/lib',
-          '/lib',
-          '--ro-bind-try',
-          '/lib64',
-          '/lib64',
-          '--proc',
-          '/proc',
-          '--dev',
-          '/dev',
-        ],
-        command: [programs.setpriv, '--version'],
-      }),
-      timeLimitMs: PROBE_MS_MAX,
-      signal: new AbortController().signal,
-    });
-    if (end.exitCode === 0) return undefined;
-    const said = end.errors.trim().split('\n').at(-1) ?? '';
-    return `bubblewrap, of version 0.8 or later, cannot make a sandbox here (${said}): user namespaces must be allowed for ordinary users`;
-  } catch (error) {
-    if (!(error instanceof ImageFailure)) throw error;
-    return `${error.message} All at once: apt-get install bubblewrap qemu-utils util-linux tar`;
-  }
-}
-
-async function findPrograms(): Promise<SandboxPrograms> {
-  return {
-    bwrap: await requireTool('bwrap'),
-    prlimit: await requireTool('prlimit'),
-    setpriv: await requireTool('setpriv'),
-    tar: await requireTool('tar'),
-  };
-}
 
 /** The homes of an engine that a server may have in use. @throws ImageFailure TOOL_MISSING */
 export async function openHomes(options: Pick<SandboxComputeOptions, 'directory' | 'keys'>): Promise<SandboxHomes> {
@@ -429,21 +343,6 @@ class SandboxCompute implements Compute {
 
 export function ownerOf(id: string): HomeOwner {
   return { id, user: workstationUser(id) };
-}
-
-/** A start from what there is. A start that goes on after a crash restores what it was to restore, and only that. */
-function nextStart(
-  found: SandboxedWorkstation | undefined,
-  { imageId, fromBackupId, needsVolume }: WorkstationRequest,
-): Pick<SandboxedWorkstation, 'power' | 'imageId' | 'mark' | 'restore'> {
-  const isNew = found === undefined || found.power === 'off';
-  const restore = (isNew ? fromBackupId : found.restore) ?? null;
-  if (restore !== null && !(found && Object.hasOwn(found.backups, restore))) {
-    throw new ComputeFailure('INTERNAL_ERROR', `There is no backup ${restore}`);
-  }
-  if (needsVolume && restore === null && (found?.home ?? null) === null) throw volumeGone();
-  const mark = found?.mark || newMark();
-  return { power: 'starting', imageId, mark, restore };
 }
 
 /** The system's errors as the port's; everything else as it is. */

@@ -434,12 +434,13 @@ describe('what cannot be', () => {
     const disk = join(directory, 'disk');
     writeFileSync(disk, Buffer.alloc(1 << 20, 1));
     await bench.addImage('disk', disk);
-    await bench.addImage('lost', sandboxRoot());
+    const empty = tarOf(directory, 'empty', { 'etc/hostname': 'empty' });
+    await bench.addImage('lost', empty);
     await bench.keys.destroy('lost');
-    await bench.addImage('foreign', sandboxRoot());
+    await bench.addImage('foreign', empty);
     await bench.keys.destroy('foreign');
     await bench.keys.generate('foreign', undefined);
-    await bench.addImage('empty', tarOf(directory, 'empty', { 'etc/hostname': 'empty' }));
+    await bench.addImage('empty', empty);
     await bench.addImage('no-display', without(directory, 'usr/bin/Xtigervnc'));
     await bench.addImage('no-keyboards', without(directory, 'usr/bin/xkbcomp'));
     for (const [imageId, code, message] of [
