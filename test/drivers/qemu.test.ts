@@ -280,7 +280,7 @@ test('a guest that floods its serial line costs no more than others', async (t) 
 
 test('scripts for an image without an agent end the start', async (t) => {
   const bench = new QemuBench(t);
-  const compute = await bench.open();
+  const compute = await bench.open({ bootMs: 8_000 });
   const scripts = [{ name: 'component', text: 'true', runAs: 'system', parameters: {} }] as const;
   const isTold = failsWith('INITIALIZATION_SCRIPT_ERROR', /no guest agent/);
   await assert.rejects(compute.ensure(start('one', { scripts })), isTold);
