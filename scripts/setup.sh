@@ -23,6 +23,9 @@ openssl openssl
 /usr/bin/chromium chromium
 cpio cpio
 busybox-static busybox-static
+bwrap bubblewrap
+Xtigervnc tigervnc-standalone-server
+xterm xterm
 /usr/sbin/mke2fs e2fsprogs
 /usr/lib/grub/i386-pc/boot.img grub-pc-bin
 postgresql-server postgresql'

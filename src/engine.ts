@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import type { Clock } from './clock.ts';
 import type { Compute } from './compute/compute.ts';
 import { hostMemoryMib, OVERHEAD_MIB } from './compute/host-capacity.ts';
-import { instanceTypesOn } from './compute/host-sizes.ts';
+import { type Host, instanceTypesOn } from './compute/host-sizes.ts';
 import type { InstanceTypes } from './compute/instance-types.ts';
 import { createNoCompute } from './compute/none.ts';
 import { openRecords, type Records, recordFiles } from './compute/records.ts';
@@ -39,6 +39,8 @@ export interface Engine {
   readonly works: boolean;
   /** Whether it sees every workstation that there is, so that one which it does not see has ended. */
   readonly seesAll: boolean;
+  /** Says in the log what workstations run on, once the server listens; or why there are none. */
+  readonly tell: () => void;
 }
 
 /** What an adapter whose workstations are on this machine is given. */
@@ -61,10 +63,15 @@ export interface MachineEngineOptions {
 
 export type MachineEngine = 'qemu' | 'sandbox';
 
+export interface MachineCompute extends Compute {
+  /** Finds out, and tells in the log, what it runs with; else its first workstation does. */
+  readonly accelerator?: () => Promise<unknown>;
+}
+
 export interface EngineModule {
   /** Which program or package is missing, as a sentence; undefined where it can run. */
   readonly whyNot: () => Promise<string | undefined>;
-  readonly open: (options: MachineEngineOptions) => Promise<Compute>;
+  readonly open: (options: MachineEngineOptions) => Promise<MachineCompute>;
 }
 
 /** Loads an engine where it is used: a start without it stays quick. */
@@ -74,17 +81,24 @@ const OTHER_SERVER = 'Another server of this installation has its workstations.'
 
 /** @throws StartError with one line for the person at the terminal. */
 export async function openEngine(parts: EngineParts, load: LoadEngine = loadEngine): Promise<Engine> {
-  const { compute } = parts.config;
-  if (compute === 'none') return noEngine(parts, OTHER_SERVER, false);
+  const { config, log } = parts;
+  const { compute } = config;
+  if (compute === 'none') {
+    return noEngine(parts, OTHER_SERVER, false, () =>
+      log.info({ engine: compute }, 'another server has the workstations'),
+    );
+  }
   if (compute === 'auto') return openAutomatically(parts, load);
   await requireNoOther(compute, parts);
-  if (compute === 'simulated')
-    return { compute: await openSimulated(parts), name: compute, works: true, seesAll: true };
+  if (compute === 'simulated') {
+    const tell = () => log.info({ engine: compute }, 'this server has workstations that are simulated');
+    return { compute: await openSimulated(parts), name: compute, works: true, seesAll: true, tell };
+  }
   const engine = await load(compute);
   const reason = await engine.whyNot();
   if (reason !== undefined) throw cannotBe(compute, reason);
   if (!(await takeHome(parts))) throw cannotBe(compute, ELSEWHERE);
-  return openMachineEngine(compute, engine, parts);
+  return startMachineEngine(compute, engine, parts);
 }
 
 /** QEMU where it is installed and no other server has the workstations. */
@@ -92,30 +106,49 @@ async function openAutomatically(parts: EngineParts, load: LoadEngine): Promise<
   const { log } = parts;
   const qemu = await load('qemu');
   const reason = await qemu.whyNot();
-  if (await isElsewhere(parts)) {
-    log.warn({}, `this server has no workstations: ${ELSEWHERE}`);
-    return noEngine(parts, OTHER_SERVER, false);
+  const isHere = reason === undefined ? await takeHome(parts) : !(await isElsewhere(parts));
+  if (!isHere) {
+    return noEngine(parts, OTHER_SERVER, false, () => log.warn({}, `this server has no workstations: ${ELSEWHERE}`));
   }
-  if (reason === undefined && (await takeHome(parts))) {
+  if (reason === undefined) {
     await requireNoOther('qemu', parts);
-    return openMachineEngine('qemu', qemu, parts);
+    return startMachineEngine('qemu', qemu, parts);
   }
-  if (reason === undefined) return noEngine(parts, OTHER_SERVER, false);
-  log.warn({}, `sessions will fail with INSUFFICIENT_CAPACITY, as this server has no workstations: ${reason}`);
-  return noEngine(parts, `This server has no workstations: ${reason}`, true);
+  const tell = () =>
+    log.warn({}, `sessions will fail with INSUFFICIENT_CAPACITY, as this server has no workstations: ${reason}`);
+  return noEngine(parts, `This server has no workstations: ${reason}`, true, tell);
 }
 
 function cannotBe(compute: string, reason: string): StartError {
   return new StartError(`${SETTINGS.compute.env}=${compute} cannot be: ${reason}`);
 }
 
-async function openMachineEngine(name: MachineEngine, engine: EngineModule, parts: EngineParts): Promise<Engine> {
+/** For a server: it tells, without keeping anybody waiting, what its workstations will run with. */
+async function startMachineEngine(name: MachineEngine, engine: EngineModule, parts: EngineParts): Promise<Engine> {
+  const { log, config } = parts;
+  const compute = await openMachineEngine(name, engine, parts);
+  const tell = () => {
+    log.info({ engine: name, ...hostOf(config), network: config.computeNetwork }, 'this server has workstations');
+    compute.accelerator?.().catch((error) => log.error({ err: error }, 'workstations have no accelerator'));
+  };
+  return { compute, name, works: true, seesAll: true, tell };
+}
+
+/** What there is for workstations. */
+function hostOf({ computeMemoryMib }: Config): Host {
+  return { vcpus: availableParallelism(), memoryMib: computeMemoryMib ?? hostMemoryMib() };
+}
+
+async function openMachineEngine(
+  name: MachineEngine,
+  engine: EngineModule,
+  parts: EngineParts,
+): Promise<MachineCompute> {
   const { config, clock, images, keys, log } = parts;
-  const memoryMib = config.computeMemoryMib ?? hostMemoryMib();
-  const host = { vcpus: availableParallelism(), memoryMib };
+  const host = hostOf(config);
   const settings = {
     instanceTypes: instanceTypesOn(host, OVERHEAD_MIB, config.instanceTypes),
-    memoryMib,
+    memoryMib: host.memoryMib,
     network: config.computeNetwork,
     bootMs: config.bootMs,
     stopMs: config.stopMs,
@@ -124,8 +157,7 @@ async function openMachineEngine(name: MachineEngine, engine: EngineModule, part
   const directory = directoryOf(name, parts);
   makePrivateDirectory(directory);
   const records = await openRecords<never>(directory, clock);
-  const compute = await engine.open({ records, clock, images, keys, directory, log, settings });
-  return { compute, name, works: true, seesAll: true };
+  return engine.open({ records, clock, images, keys, directory, log, settings });
 }
 
 /**
@@ -136,7 +168,7 @@ export async function openEnginesHere(parts: EngineParts, load: LoadEngine = loa
   const here: Compute[] = [];
   for (const name of MACHINE_ENGINES) {
     const kept = await recordFiles(directoryOf(name, parts));
-    if (kept.length > 0) here.push((await openMachineEngine(name, await load(name), parts)).compute);
+    if (kept.length > 0) here.push(await openMachineEngine(name, await load(name), parts));
   }
   const simulated = await recordFiles(parts.directory.compute);
   if (simulated.length > 0) here.push(await openSimulated(parts));
@@ -154,12 +186,12 @@ async function openSimulated({ config, directory, clock }: EngineParts): Promise
   });
 }
 
-function noEngine(parts: EngineParts, why: string, works: boolean): Engine {
+function noEngine(parts: EngineParts, why: string, works: boolean, tell: () => void): Engine {
   const isKept = async (id: string) => {
     const kept = await Promise.all(MACHINE_ENGINES.map((name) => recordFiles(directoryOf(name, parts))));
     return kept.flat().includes(`${id}.json`);
   };
-  return { compute: createNoCompute({ why, isKept }), name: 'none', works, seesAll: false };
+  return { compute: createNoCompute({ why, isKept }), name: 'none', works, seesAll: false, tell };
 }
 
 const MACHINE_ENGINES: readonly MachineEngine[] = ['qemu', 'sandbox'];
@@ -185,5 +217,10 @@ async function requireNoOther(name: Engine['name'], parts: EngineParts): Promise
 }
 
 async function loadEngine(name: MachineEngine): Promise<EngineModule> {
-  return (await import(`./compute/${name}-engine.ts`)) as EngineModule;
+  if (name === 'qemu') {
+    const { openQemuCompute, whyNoQemu } = await import('./compute/qemu.ts');
+    return { whyNot: whyNoQemu, open: openQemuCompute };
+  }
+  const { openSandboxCompute, whyNoSandbox } = await import('./compute/sandbox.ts');
+  return { whyNot: whyNoSandbox, open: openSandboxCompute };
 }

@@ -39,8 +39,9 @@ import type { Store } from './store/store.ts';
 import { Arrivals } from './wire/arrivals.ts';
 import { type Credential, createAuthenticator } from './wire/authenticate.ts';
 import { answerLogin } from './wire/login.ts';
+import type { PlainAnswer, PlainRequest } from './wire/plain.ts';
 import { createRouter } from './wire/router.ts';
-import { type Certificate, createApiServer, type PlainAnswer, type PlainRequest } from './wire/server.ts';
+import { type Certificate, createApiServer } from './wire/server.ts';
 import { launchProfileJobs } from './worker/launch-profile.ts';
 import { streamingImageJobs } from './worker/streaming-image.ts';
 import { streamingSessionJobs } from './worker/streaming-session.ts';
@@ -270,6 +271,7 @@ function assemble(
       if (engine.seesAll) health.start();
       ready = true;
       log.info({ address: parts.address.url }, 'listening');
+      engine.tell();
       if (certificate) tellOfCertificate(certificate, clock, log);
       return parts.address.url;
     },

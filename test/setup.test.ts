@@ -51,6 +51,9 @@ const STUBS = {
         chromium) tools=chromium ;;
         cpio) tools=cpio ;;
         busybox-static) tools=busybox ;;
+        bubblewrap) tools=bwrap ;;
+        tigervnc-standalone-server) tools=Xtigervnc ;;
+        xterm) tools=xterm ;;
         postgresql) tools= && mkdir -p ${dirname(SERVER)} && cp /usr/bin/tool ${SERVER} ;;
         *) tools= ;;
       esac
@@ -89,7 +92,7 @@ export async function tinyImage(): Promise<void> {
 /** What the product and the tests need of a system. */
 const TOOLS = [
   ...(['qemu-img', 'qemu-system-x86_64', 'setpriv', 'prlimit', 'aws', 'python3', 'openssl'] as const),
-  ...(['chromium', 'cpio', 'busybox'] as const),
+  ...(['chromium', 'cpio', 'busybox', 'bwrap', 'Xtigervnc', 'xterm'] as const),
 ] as const;
 
 interface Lock {
@@ -254,6 +257,9 @@ describe('set-up and the packages of the system', () => {
       chromium: 'chromium',
       cpio: 'cpio',
       busybox: 'busybox-static',
+      bwrap: 'bubblewrap',
+      Xtigervnc: 'tigervnc-standalone-server',
+      xterm: 'xterm',
     };
     for (const tool of TOOLS) {
       const { transcript } = new World(t, { lacks: [tool] }).setUp();

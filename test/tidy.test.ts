@@ -54,10 +54,10 @@ const MAY_IMPORT: Readonly<Record<string, readonly RegExp[]>> = {
   ],
   compute: [/^src\/(clock|files|log)\.ts$/, /^src\/keys\/keys\.ts$/, /^src\/images\/(images|confined|progress)\.ts$/],
   gateway: [
-    /^src\/domain\/viewer\.ts$/,
+    /^src\/domain\/(viewer|buckets)\.ts$/,
     /^src\/(errors|log)\.ts$/,
     /^src\/compute\/compute\.ts$/,
-    /^src\/wire\/(server|upgrade)\.ts$/,
+    /^src\/wire\/(plain|upgrade)\.ts$/,
   ],
   import: [
     /^src\/(contract|domain)\//,

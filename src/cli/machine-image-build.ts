@@ -31,7 +31,7 @@ export const machineImageBuildCommands: readonly Command[] = [
       ...WISH_OPTIONS,
     },
     note:
-      'It has the desktop XFCE, a guest agent, and the user artist. It takes some minutes and 4 GiB in /var/tmp, and\n' +
+      'It has a small desktop, a guest agent, and the user artist. It takes some minutes and 4 GiB in /var/tmp, and\n' +
       'needs mmdebstrap, grub-pc-bin and e2fsprogs; it says what is missing. See docs/machine-images.md.',
     run: build,
   },

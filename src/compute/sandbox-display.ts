@@ -9,7 +9,7 @@ import { connect, type Socket } from 'node:net';
 import { withFile } from '../files.ts';
 import { ComputeFailure } from './compute.ts';
 
-/** Linux's flag to open a name and not what it stands for, on every processor; Node has no name for it. */
+/** Linux's flag to open a name and not what it stands for, on all processors that Node runs on; it has no name for it. */
 const O_PATH = 0o10_000_000;
 const GREETING_MS_MAX = 5_000;
 const GREETING_BYTES = 12;

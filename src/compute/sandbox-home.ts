@@ -25,7 +25,7 @@ import { type SandboxPrograms, tarCommand } from './sandbox-command.ts';
 import { BACKUPS, HOMES, PACKED } from './sandbox-names.ts';
 import { runSandboxed, type SandboxEnd } from './sandbox-process.ts';
 import { noSpace } from './sandbox-root.ts';
-import { giveDirectory, removeTree, syncTree } from './sandbox-tree.ts';
+import { giveDirectory, removeLeftTree, removeTree, syncTree } from './sandbox-tree.ts';
 import { SealBroken, sealed, unsealed } from './sealed-stream.ts';
 
 const HOME_MODE = 0o700;
@@ -82,11 +82,19 @@ export class SandboxHomes {
     await removeTree(this.pathOf(home));
   }
 
-  /** Removes the homes that are not among these. */
-  async keepOnly(homes: ReadonlySet<string>): Promise<void> {
-    for (const place of [this.#homes, this.#packed]) {
-      for (const home of await readdir(place)) if (!homes.has(home)) await this.remove(home);
+  /**
+   * Removes the homes that are not among these, but for those that may be in the making. Look at the records after `all`:
+   * a home that a record names by then counts.
+   */
+  async removeLeft(all: readonly string[], homes: ReadonlySet<string>, now: number): Promise<void> {
+    for (const home of all) {
+      if (homes.has(home)) continue;
+      for (const place of [this.#packed, this.#homes]) await removeLeftTree(join(place, home), now - TAR_MS_MAX);
     }
+  }
+
+  async all(): Promise<string[]> {
+    return [...(await readdir(this.#homes)), ...(await readdir(this.#packed))];
   }
 
   /** Writes a home that nobody is at work in into the file, for a copy of the installation. */
@@ -234,15 +242,20 @@ function requireSaved({ exitCode, errors }: SandboxEnd): void {
   if (exitCode === 0) return;
   throw new ComputeFailure('INTERNAL_ERROR', 'The home of the workstation could not be backed up.', {
     retryable: true,
-    inward: `tar ended with ${exitCode}: ${errors.trim().split('\n').at(-1)}`,
+    inward: complaintOf(exitCode, errors),
   });
 }
 
 function requireRestored({ exitCode, errors }: SandboxEnd): void {
   if (exitCode === 0) return;
-  const inward = `tar ended with ${exitCode}: ${errors.trim().split('\n').at(-1)}`;
+  const inward = complaintOf(exitCode, errors);
   if (/No space left on device|Disk quota exceeded/.test(errors)) throw noSpace(inward);
   throw new ComputeFailure('INTERNAL_ERROR', 'The backup could not be restored.', { retryable: true, inward });
+}
+
+/** What tar says first; at its end it says only that it has said something. */
+function complaintOf(exitCode: number | null, errors: string): string {
+  return `tar ended with ${exitCode}: ${errors.split('\n')[0]}`;
 }
 
 function broken(cause: unknown): ComputeFailure {

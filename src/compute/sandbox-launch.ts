@@ -62,7 +62,9 @@ async function follow(start: SandboxStart, request: Launch, signal: AbortSignal)
     if (line === undefined) throw await whyEnded(start, first !== undefined, signal);
     switch (report?.what) {
       case 'begun':
-        first ??= firstInside(mark);
+        // It is told what to do once, however often it says that it is there.
+        if (first) break;
+        first = firstInside(mark);
         if (!first) throw await whyEnded(start, true, signal);
         // Before it has done anything, so that whatever it does counts.
         if (!(await joinGroup(id, first.pid, { memoryBytes: memoryMib * MIB, processes: PROCESSES_MAX }))) {

@@ -26,12 +26,14 @@ import { unlessAborted } from './changes.ts';
 import { ComputeFailure } from './compute.ts';
 import { MOUNT_POINTS, type SandboxPrograms, tarCommand } from './sandbox-command.ts';
 import { runSandboxed, type SandboxEnd } from './sandbox-process.ts';
-import { giveDirectory, removeTree } from './sandbox-tree.ts';
+import { giveDirectory, removeLeftTree, removeTree } from './sandbox-tree.ts';
 
 /** More entries than any distribution has, and fewer than fill a file system's tables. */
 const ENTRIES_MAX = 2_000_000;
 /** Slower than any disk in use. */
 const UNPACK_MS_MAX = 30 * 60_000;
+/** What names of what is being unpacked begin with, and names of images do not. */
+const STAGED = '.';
 const HEADER_BYTES = 32;
 const HEADER_VIRTUAL_BYTES = 24;
 const TAR_MAGIC = 'ustar';
@@ -70,17 +72,16 @@ export class SandboxRoots {
     return unlessAborted(unpacking, signal);
   }
 
-  /** Removes what is neither of these images nor being unpacked. */
-  async keepOnly(isNeeded: (imageId: string) => Promise<boolean>): Promise<void> {
+  /** Removes root file systems of no such image, and what was left of unpacking; another process may be at it. */
+  async keepOnly(isNeeded: (imageId: string) => Promise<boolean>, now: number): Promise<void> {
     const { directory } = this.#options;
     for (const boot of await readdir(directory)) {
       if (join(directory, boot) !== this.#place) await removeTree(join(directory, boot));
     }
     for (const name of await readdir(this.#place)) {
-      const imageId = name.replace(/^\./, '').replace(/\..*$/, '');
-      if (this.#unpacking.has(imageId) || (!name.startsWith('.') && (await isNeeded(imageId)))) continue;
-      // Whoever has begun to unpack since has made sure itself that there is nothing in its way.
-      if (!this.#unpacking.has(imageId)) await removeTree(join(this.#place, name));
+      const path = join(this.#place, name);
+      if (name.startsWith(STAGED)) await removeLeftTree(path, now - UNPACK_MS_MAX);
+      else if (!(await isNeeded(name))) await removeTree(path);
     }
   }
 
@@ -94,7 +95,7 @@ export class SandboxRoots {
   async #unpack(imageId: string, path: string): Promise<string> {
     if (await isDirectory(path)) return path;
     const signal = AbortSignal.timeout(UNPACK_MS_MAX);
-    const staged = join(this.#place, `.${imageId}.${randomBytes(8).toString('hex')}`);
+    const staged = join(this.#place, `${STAGED}${imageId}.${randomBytes(8).toString('hex')}`);
     await mkdir(staged, { mode: DIRECTORY_MODE });
     try {
       const target = join(staged, 'root');

@@ -29,6 +29,12 @@ export async function removeTree(path: string): Promise<void> {
   }
 }
 
+/** Removes one that nobody may be filling any more: that was last changed before this time. No error when there is none. */
+export async function removeLeftTree(path: string, before: number): Promise<void> {
+  const status = await lstat(path).catch(() => undefined);
+  if (status !== undefined && status.ctimeMs < before) await removeTree(path);
+}
+
 /** Puts what it holds on the disk. What the server may not read is left to the system, which does so within a minute. */
 export async function syncTree(path: string): Promise<void> {
   for (const entry of await readdir(path, { withFileTypes: true })) {

@@ -83,7 +83,7 @@ const ABSENT = {
   restore: null,
   backups: {},
 } as const;
-/** Root file systems that nobody needs are looked for this often, by whoever asks what there is. */
+/** What is left over is looked for this often, by whoever asks what there is. */
 const SWEEP_EVERY_MS = 10 * 60_000;
 const PROBE_MS_MAX = 20_000;
 const FILE_BYTES_MAX = 2 ** 40;
@@ -184,17 +184,14 @@ class SandboxCompute implements Compute {
     });
   }
 
-  /** Finds what another server has left running, and removes what no record names. */
+  /** Finds what another server has left running. */
   async takeOver(): Promise<void> {
-    const homes = new Set<string>();
     for (const [id, record] of await this.#all()) {
-      if (record.home !== null) homes.add(record.home);
       const first = record.power === 'on' ? firstInside(record.mark) : undefined;
       if (!first) continue;
       this.#running.set(id, first);
       this.#capacity.count(id, record.memoryMib);
     }
-    await this.#homes.keepOnly(homes);
   }
 
   ensure(request: WorkstationRequest): Promise<void> {
@@ -400,16 +397,22 @@ class SandboxCompute implements Compute {
     }
   }
 
-  /** Removes root file systems that neither a workstation nor an image needs. What fails is done the next time. */
+  /**
+   * Removes root file systems that neither a workstation nor an image needs, and homes that no record names. A command
+   * beside the server does so too: what may be in the making stays. What fails is done the next time.
+   */
   async #sweep(): Promise<void> {
-    this.#sweptAt = this.#options.clock.now();
+    const { clock, images, log } = this.#options;
+    const now = clock.now();
+    this.#sweptAt = now;
     try {
-      const inUse = new Set((await this.#all()).map(([, { imageId }]) => imageId));
-      await this.#roots.keepOnly(
-        async (imageId) => inUse.has(imageId) || (await this.#options.images.open(imageId)) !== undefined,
-      );
+      const homes = await this.#homes.all();
+      const records = (await this.#all()).map(([, record]) => record);
+      await this.#homes.removeLeft(homes, new Set(records.map(({ home }) => home ?? '')), now);
+      const inUse = new Set(records.map(({ imageId }) => imageId));
+      await this.#roots.keepOnly(async (id) => inUse.has(id) || (await images.open(id)) !== undefined, now);
     } catch (error) {
-      this.#options.log.warn({ err: error }, 'root file systems that nobody needs could not be removed');
+      log.warn({ err: error }, 'what workstations have left could not be removed');
     }
   }
 

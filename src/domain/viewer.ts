@@ -31,8 +31,8 @@ export const ENDED = 'ENDED';
 /** More than a session may have: for lists, which have a limit. */
 const VIEWERS_MAX = 1_000;
 const ROWS_PER_LOOK = 200;
-/** How often a write is tried again because something else changed in between. */
-const ATTEMPTS_MAX = 5;
+/** How often a write is tried because something else changed in between: many windows may be opened at once. */
+const ATTEMPTS_MAX = 50;
 
 /** `private` of a viewer's row. Its id is that of its stream, so no stream is opened twice. */
 export interface ViewerPrivate {
@@ -90,7 +90,8 @@ export async function redeemTicket(
       await services.store.write(writes);
       return { cookie, endsAt };
     } catch (error) {
-      if (!(error instanceof GuardFailed) || attempt >= ATTEMPTS_MAX) throw error;
+      if (!(error instanceof GuardFailed)) throw error;
+      if (attempt >= ATTEMPTS_MAX) throw tooBusy();
     }
   }
 }
@@ -190,7 +191,8 @@ export async function connectViewer(
       await services.store.write([{ op: 'update', row: { ...renewed(row, services), private: secret } }]);
       return { connectionId, standing };
     } catch (error) {
-      if (!(error instanceof GuardFailed) || attempt >= ATTEMPTS_MAX) throw error;
+      if (!(error instanceof GuardFailed)) throw error;
+      if (attempt >= ATTEMPTS_MAX) throw tooBusy();
     }
   }
 }
@@ -295,6 +297,11 @@ function ticketRefused(): ServiceError {
 function ticketUsed(): ServiceError {
   const message = 'This address has been opened already, and opens once. Ask for a new one.';
   return new ServiceError('AccessDeniedException', message, { code: 'TICKET_USED' });
+}
+
+function tooBusy(): ServiceError {
+  const message = 'Too much happens to this session at the moment. Try again.';
+  return new ServiceError('ServiceUnavailableException', message, { code: 'SESSION_BUSY' });
 }
 
 function cookieRefused(): ServiceError {

@@ -7,12 +7,13 @@
  * page, or from none, is refused before anything is read for it.
  */
 import type { IncomingHttpHeaders } from 'node:http';
-import { WebSocketServer } from 'ws';
+import type { WebSocketServer } from 'ws';
 import type { Compute } from '../compute/compute.ts';
+import { Buckets } from '../domain/buckets.ts';
 import { connectViewer, redeemTicket, requireViewer, type ViewerServices } from '../domain/viewer.ts';
 import { ServiceError, validationFailed } from '../errors.ts';
 import type { Log } from '../log.ts';
-import type { PlainAnswer, PlainPlace, PlainRequest } from '../wire/server.ts';
+import type { PlainAnswer, PlainPlace, PlainRequest } from '../wire/plain.ts';
 import type { Upgrade, Upgrades } from '../wire/upgrade.ts';
 import { ASSETS_PATH, type Asset, type Assets, readAssets } from './assets.ts';
 import { COMMON_HEADERS, FILE_HEADERS, pageHeaders } from './headers.ts';
@@ -37,6 +38,8 @@ export interface Gateway {
 const PATH = /^\/streams\/(?<streamId>[\w-]{22})(?<place>\/ticket|\/viewer|\/socket)?$/;
 const TICKET = /^[\w-]{43}$/;
 const COOKIE = 'backlot-stream';
+/** Of one stream. Each is a write of the database, and a page that comes back waits longer each time. */
+const CONNECTIONS = { perSecond: 0.5, burst: 30 };
 /** Messages of a viewer are small; a long text comes in several. */
 const MESSAGE_BYTES_MAX = 64 * 1024;
 
@@ -55,12 +58,8 @@ export function createGateway(options: GatewayOptions): Gateway {
     relayLimits: options.relayLimits ?? RELAY_LIMITS,
     connect: async (sessionId, signal) => (await compute.open(sessionId, signal)).connect(signal),
   });
-  const sockets = new WebSocketServer({
-    noServer: true,
-    clientTracking: false,
-    perMessageDeflate: false,
-    maxPayload: MESSAGE_BYTES_MAX,
-  });
+  const connections = new Buckets(CONNECTIONS);
+  let sockets: Promise<WebSocketServer> | undefined;
   let isClosed = false;
 
   const answerTicket = async (streamId: string, { body, headers, contentType, origin }: PlainRequest) => {
@@ -117,10 +116,15 @@ export function createGateway(options: GatewayOptions): Gateway {
     requireOrigin(request.headers, publicUrl());
     if (isClosed) throw new ServiceError('ServiceUnavailableException', 'The server is stopping', { code: 'STOPPING' });
     const { streamId } = PATH.exec(path)!.groups as { streamId: string };
-    const { connectionId, standing } = await connectViewer(streamId, requireCookie(request.headers), services);
+    const cookie = requireCookie(request.headers);
+    // Only whoever has the cookie takes of what there is for its stream.
+    await requireViewer(streamId, cookie, services);
+    if (connections.take(streamId, performance.now()) > 0) throw tooOften();
+    const { connectionId, standing } = await connectViewer(streamId, cookie, services);
     // The one before it, if it was on this server, need not wait.
     viewers.look();
-    sockets.handleUpgrade(request, socket, head, (webSocket) => {
+    sockets ??= openSockets();
+    (await sockets).handleUpgrade(request, socket, head, (webSocket) => {
       if (isClosed) webSocket.terminate();
       else void viewers.add(webSocket, streamId, connectionId, standing);
     });
@@ -138,6 +142,17 @@ export function createGateway(options: GatewayOptions): Gateway {
       viewers.close();
     },
   };
+}
+
+/** Loaded when the first desktop is shown: it takes a noticeable part of the time that a start has. */
+async function openSockets(): Promise<WebSocketServer> {
+  const { WebSocketServer } = await import('ws');
+  return new WebSocketServer({
+    noServer: true,
+    clientTracking: false,
+    perMessageDeflate: false,
+    maxPayload: MESSAGE_BYTES_MAX,
+  });
 }
 
 /** A place all the same, so that pages of other sites learn nothing of it. */
@@ -182,6 +197,11 @@ function requireCookie({ cookie = '' }: IncomingHttpHeaders): string {
   }
   const message = 'This window has not opened the desktop. Ask for an address.';
   throw new ServiceError('AccessDeniedException', message, { code: 'COOKIE_MISSING' });
+}
+
+function tooOften(): ServiceError {
+  const message = 'This window connects too often. Wait a little.';
+  return new ServiceError('ThrottlingException', message, { code: 'TOO_MANY_CONNECTIONS' });
 }
 
 function json(value: object, headers: Readonly<Record<string, string>> = {}): PlainAnswer {

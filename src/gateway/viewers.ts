@@ -37,6 +37,8 @@ interface Viewer {
   readonly relay: Relay;
   /** When it was last found to stand, by the monotonic clock. */
   checkedAt: number;
+  /** Whether text may pass, as the page was told. */
+  clipboard: boolean;
   isLookedAt: boolean;
 }
 
@@ -64,7 +66,14 @@ export class Viewers {
         this.#remove(viewer);
       }),
     });
-    const viewer: Viewer = { streamId, connectionId, relay, checkedAt: performance.now(), isLookedAt: false };
+    const viewer: Viewer = {
+      streamId,
+      connectionId,
+      relay,
+      checkedAt: performance.now(),
+      clipboard,
+      isLookedAt: false,
+    };
     this.#live.add(viewer);
     this.#options.metrics.connected();
     this.#timer ??= setInterval(() => this.#tick(), LOOK_MS).unref();
@@ -135,14 +144,19 @@ export class Viewers {
     try {
       const found = await lookAtViewer(viewer.streamId, viewer.connectionId, this.#options.services);
       if (typeof found === 'string') viewer.relay.end(endingOf(found));
-      else {
-        viewer.relay.clipboard = found.clipboard;
-        viewer.checkedAt = performance.now();
-      }
+      else stillStands(viewer, found);
     } catch (error) {
       this.#options.log.debug({ err: error, streamId: viewer.streamId }, 'a viewer could not be looked at');
     } finally {
       viewer.isLookedAt = false;
     }
   }
+}
+
+function stillStands(viewer: Viewer, { clipboard }: Standing): void {
+  viewer.checkedAt = performance.now();
+  if (viewer.clipboard === clipboard) return;
+  viewer.clipboard = clipboard;
+  viewer.relay.clipboard = clipboard;
+  viewer.relay.tell({ clipboard });
 }

@@ -6,11 +6,12 @@
  * and nowhere else, and the inward text of an error goes to the log, never to the caller.
  */
 import { randomUUID } from 'node:crypto';
-import type { IncomingHttpHeaders, IncomingMessage, RequestListener, Server, ServerResponse } from 'node:http';
+import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'node:http';
 import type { Server as TlsServer } from 'node:https';
 import type { Socket } from 'node:net';
 import type { Operation } from '../contract/operation.ts';
 import { type OutwardError, ServiceError, validationFailed } from '../errors.ts';
+import { answerPlain, PLAIN_BODY_BYTES_MAX, type PlainPlace, type PlainPlaces } from './plain.ts';
 import { createRefuser } from './refuse.ts';
 import { errorBody, readInput } from './rest-json.ts';
 import type { Match } from './router.ts';
@@ -55,37 +56,6 @@ export interface RefusedCall<P> {
   readonly input: Readonly<Record<string, unknown>> | undefined;
   readonly origin: Origin;
 }
-
-/** What comes to a place outside the API. The body is empty but for a POST. */
-export interface PlainRequest {
-  readonly contentType: string | undefined;
-  readonly headers: IncomingHttpHeaders;
-  readonly body: Buffer;
-  readonly origin: Origin;
-}
-
-export interface PlainAnswer {
-  readonly status: number;
-  readonly contentType: string;
-  readonly body: string | Buffer;
-  /** Nothing on the way may keep it. */
-  readonly isSecret?: boolean;
-  readonly headers?: Readonly<Record<string, string>>;
-}
-
-/** By method and path, as `GET /healthz`. They have no signature, and nothing for pages of other sites. */
-export type PlainPlaces = ReadonlyMap<string, AnswerPlainly>;
-
-type AnswerPlainly = (request: PlainRequest) => Promise<PlainAnswer>;
-
-export interface PlainPlace {
-  /** For metrics: a path that holds an id names none. */
-  readonly operation: string;
-  readonly answer: AnswerPlainly;
-}
-
-/** More than any body of a plain place needs. */
-const PLAIN_BODY_BYTES_MAX = 4_096;
 
 export interface ServerLimits {
   readonly bodyBytesMax: number;
@@ -333,19 +303,6 @@ function answer(
   if (status === 204) response.end();
   // As many bytes as characters: plain ASCII, which Node writes faster when it is told.
   else response.end(body, bytes === body.length ? 'latin1' : 'utf8');
-  return status;
-}
-
-function answerPlain(response: ServerResponse, requestId: string, answered: PlainAnswer): number {
-  const { status, contentType, body, isSecret, headers } = answered;
-  response.writeHead(status, {
-    // What was not modified is described by what the client has.
-    ...(status !== 304 && { 'Content-Type': contentType, 'Content-Length': Buffer.byteLength(body) }),
-    'x-amzn-RequestId': requestId,
-    ...(isSecret && { 'Cache-Control': 'no-store' }),
-    ...headers,
-  });
-  response.end(status === 304 ? undefined : body);
   return status;
 }
 

@@ -14,6 +14,7 @@ import { measureDue } from './due.ts';
 import { MOST_CONNECTIONS, measureGlance } from './glance.ts';
 import { burst, type Measured, median } from './load.ts';
 import { type PostgresPair, startPostgresPair, WHERE } from './postgres.ts';
+import { measureSandbox } from './sandbox.ts';
 import {
   type BacklotServer,
   CASES,
@@ -25,6 +26,7 @@ import {
   startBare,
   stopAll,
 } from './servers.ts';
+import { measureStreams } from './streams.ts';
 
 const { values: flags } = parseArgs({
   options: {
@@ -40,7 +42,7 @@ const { values: flags } = parseArgs({
 });
 
 const USAGE = `npm run bench -- [--rounds N] [--seconds N] [--connections N] [--images N] [--import-gib N]
-  [--only throughput|postgres|scale|authorization|due|start|memory|glance] [--glance URL] [--profile]
+  [--only throughput|postgres|scale|authorization|due|streams|start|memory|sandbox|glance] [--glance URL] [--profile]
 docs/benchmarks.md is written only by a whole run; --profile leaves a .cpuprofile in .bench-profile`;
 
 const rounds = Number(flags.rounds);
@@ -225,6 +227,17 @@ async function due(): Promise<void> {
   );
 }
 
+async function streams(): Promise<void> {
+  const costs = await measureStreams(directory, rounds);
+  const { directMs, gatewayMs, megabytesPerSecond, megabytesPerCpuSecond, idleViewers, idleMegabytes } = costs;
+  report('## Streams\n');
+  report(
+    `From a key to the update that answers it: ${directMs.toFixed(3)} ms at the desktop's own socket, ${gatewayMs.toFixed(3)} ms through the gateway, ` +
+      `which adds ${(gatewayMs - directMs).toFixed(3)} ms (aim: 1 ms at most). In bulk ${megabytesPerSecond.toFixed(0)} MB/s, ` +
+      `${megabytesPerCpuSecond.toFixed(0)} MB for each second of one core (aim: 300). ${idleViewers} idle viewers take ${idleMegabytes.toFixed(0)} MB (aim: under 60).\n`,
+  );
+}
+
 async function startUp(): Promise<void> {
   const times: number[] = [];
   const dataDir = join(directory, 'start');
@@ -297,6 +310,14 @@ function machine(): string {
 const HEADER = '<!-- Written by `npm run bench`, down to "Notes". -->\n# Benchmarks\n';
 const NOTES = '\n## Notes\n';
 
+async function sandboxes(): Promise<void> {
+  const { firstMs, nextMs } = await measureSandbox(rounds);
+  report('## Sandboxed workstations\n');
+  report(
+    `From the call that starts one to its first picture, with the small root file system of the tests: ${firstMs.toFixed(0)} ms for the first of an image, which is decrypted and unpacked for it, and ${nextMs.toFixed(0)} ms for others, the median of ${rounds}. Aimed for: under 2000 ms.\n`,
+  );
+}
+
 /** What was measured replaces what was measured before; the notes are kept. */
 function writeDocument(): void {
   const file = 'docs/benchmarks.md';
@@ -330,8 +351,10 @@ async function main(): Promise<void> {
   if (wanted('scale')) await scale();
   if (wanted('authorization')) await authorization();
   if (wanted('due')) await due();
+  if (wanted('streams')) await streams();
   if (wanted('start')) await startUp();
   if (wanted('memory')) await memory();
+  if (wanted('sandbox')) await sandboxes();
   if (wanted('glance')) await glance();
   if (flags.only === '') writeDocument();
 }

@@ -11,6 +11,7 @@ import {
   attachPolicies,
   createGrants,
   detachPolicy,
+  findServiceLike,
   getGrant,
   type Holder,
   heldPolicy,
@@ -23,6 +24,7 @@ import { PolicyRefused } from '../../src/domain/policy-json.ts';
 import { type PolicySource, sourceOf, storePolicy } from '../../src/domain/stored-policy.ts';
 import { GuardFailed, type Store } from '../../src/store/store.ts';
 import { ADMINISTRATOR, createWorld, SETTINGS, type World } from '../support/domain.ts';
+import { putUser } from '../support/rows.ts';
 
 const HOLDERS: readonly Holder[] = [
   { role: SERVICE, name: 'farm', principalId: 'AIDAFARM' },
@@ -148,6 +150,24 @@ test('every key of a service has the same principal, and a name that could be no
   for (const name of ['', 'a b', 'a/b', 'x'.repeat(65), 'ä']) {
     await assert.rejects(serviceNamed(name, world.services), /The name of a service/);
   }
+});
+
+test('a service is called like no user, whatever the case of the letters; one that is there stays', async () => {
+  const world = createWorld();
+  await putUser(world, 'Ada');
+  for (const name of ['Ada', 'ada', 'ADA']) {
+    await assert.rejects(
+      serviceNamed(name, world.services),
+      /There is a user Ada: a service must have a name of its own/,
+    );
+  }
+  const farm = await serviceNamed('Farm', world.services);
+  await world.store.write(attachPolicies(farm, undefined, [], world.services));
+  for (const name of ['Farm', 'farm', 'FARM']) assert.equal(await findServiceLike(name, world.store), 'Farm');
+  for (const name of ['far', 'ada', '']) assert.equal(await findServiceLike(name, world.store), undefined);
+  // From before names were kept apart.
+  await putUser(world, 'farm');
+  assert.equal((await serviceNamed('Farm', world.services)).principalId, farm.principalId);
 });
 
 test('administrators are passed on as they are, at once; an unknown role has no policies', () => {

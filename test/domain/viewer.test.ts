@@ -216,6 +216,23 @@ test('two who come at the same moment on two servers do not both stay', async ()
   assert.deepEqual(found.map(({ status }) => status).sort(), ['fulfilled', 'rejected']);
 });
 
+test('of twenty who come at once all are let in, and one stays', async () => {
+  const { stage, address, open, services } = await createScene();
+  const sessionId = await stage.create();
+  const addresses: Awaited<ReturnType<typeof address>>[] = [];
+  for (let index = 0; index < 20; index += 1) addresses.push(await address(sessionId));
+  const redeem = ({ streamId, ticket }: (typeof addresses)[0]) => redeemTicket(streamId, ticket, origin, services);
+  const staying = async (some: typeof addresses) => {
+    const opened = await Promise.all(some.map(redeem));
+    const found = some.map(({ streamId }, index) => requireViewer(streamId, opened[index]!.cookie, services));
+    return (await Promise.allSettled(found)).filter(({ status }) => status === 'fulfilled').length;
+  };
+  assert.equal(await staying(addresses.slice(0, 10)), 1);
+  // Now there are some to make room, for which they all reach at once.
+  assert.equal(await staying(addresses.slice(10)), 1);
+  assert.ok(await open(await stage.create()));
+});
+
 test('a viewer has one connection: the later one counts', async () => {
   const { stage, connect, look, services } = await createScene();
   const first = await connect(await stage.create());

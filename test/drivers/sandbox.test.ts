@@ -3,8 +3,11 @@
  * into the home, and looked at from outside in /proc. Their root file system is that of test/support/sandbox-root.ts.
  */
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import {
+  chownSync,
+  copyFileSync,
   existsSync,
   lstatSync,
   mkdirSync,
@@ -17,17 +20,25 @@ import {
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
-import { describe, it } from 'node:test';
+import { describe, it, type TestContext } from 'node:test';
+import { systemClock } from '../../src/clock.ts';
 import { type Compute, ComputeFailure, type WorkstationRequest } from '../../src/compute/compute.ts';
 import { whyNoSandbox } from '../../src/compute/sandbox.ts';
 import { connectDisplay } from '../../src/compute/sandbox-display.ts';
 import { firstInside, processesMarked } from '../../src/compute/sandbox-process.ts';
+import { parseReport } from '../../src/compute/sandbox-program.ts';
 import { SealBroken, sealed, unsealed } from '../../src/compute/sealed-stream.ts';
-import { type SandboxBench, sandboxBench } from '../support/sandbox.ts';
+import { ManualClock } from '../support/domain.ts';
+import { greetDesktop } from '../support/rfb.ts';
+import { OWN_IMAGE, type SandboxBench, sandboxBench } from '../support/sandbox.ts';
 import { sandboxRoot } from '../support/sandbox-root.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 import { until } from '../support/until.ts';
 import { workstationRequest } from '../support/workstation.ts';
+import type { SandboxTask } from './sandbox-child.ts';
+
+const CHILD = join(import.meta.dirname, 'sandbox-child.ts');
+const ORDINARY_USER = 12_346;
 
 const NEVER = new AbortController().signal;
 let fences = 0;
@@ -124,10 +135,11 @@ describe('a sandboxed workstation', () => {
     ] as const) {
       await compute.ensure(start(id, { clipboard }));
       const first = firstInside((await bench.records.get(id))!.mark)!;
-      const inside = readdirSync(`/proc/${first.pid}/root/proc`).filter((name) => /^\d+$/.test(name));
-      const lines = inside.map((pid) => {
+      const inside = join('/proc', String(first.pid), 'root', 'proc');
+      const pids = readdirSync(inside).filter((name) => /^\d+$/.test(name));
+      const lines = pids.map((pid) => {
         try {
-          return readFileSync(`/proc/${first.pid}/root/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ');
+          return readFileSync(join(inside, pid, 'cmdline'), 'utf8').replaceAll('\0', ' ');
         } catch {
           return '';
         }
@@ -191,6 +203,52 @@ describe('a sandboxed workstation', () => {
     await hasty.ensure(start('deaf', { scripts: [deaf] }));
     await hasty.stop({ ...change('deaf'), volume: 'keep' });
     assert.deepEqual(processesMarked((await bench.records.get('deaf'))!.mark), []);
+  });
+});
+
+describe('a server', () => {
+  for (const [point, isReached] of [
+    ['the record is written', async (bench) => (await bench.records.get('one')) !== undefined],
+    ['processes are there', async (bench) => processesMarked((await bench.records.get('one'))!.mark).length > 0],
+    ['a script runs', async (bench) => existsSync(join(await homeOf(bench, 'one'), 'begun'))],
+    ['it runs', async (bench) => (await bench.records.get('one'))!.power === 'on'],
+  ] as [string, (bench: SandboxBench) => Promise<boolean>][]) {
+    it(`that is killed when ${point} leaves nothing that the next does not find`, async (t) => {
+      const bench = await sandboxBench(t);
+      const child = startServer(t, { parent: bench.parent, what: 'start', script: 'touch begun; sleep 0.3' });
+      await until(point, () => isReached(bench));
+      child.kill('SIGKILL');
+      await once(child, 'exit');
+      const compute = await bench.open();
+      fences += 10;
+      await compute.ensure(start('one'));
+      const { mark } = (await bench.records.get('one'))!;
+      const displays = processesMarked(mark).filter(({ pid }) =>
+        /^NSpid:\t.*\t1$/m.test(readFileSync(`/proc/${pid}/status`, 'utf8')),
+      );
+      assert.equal(displays.length, 1);
+      assert.equal(await nameOfDesktop(compute, 'one'), 'workstation');
+      assert.equal(readdirSync(join(bench.directory, 'homes')).length, 1);
+      await compute.destroy(change('one'));
+      assert.deepEqual(processesMarked(mark), []);
+      for (const place of ['homes', 'backups', 'run']) assert.deepEqual(readdirSync(join(bench.directory, place)), []);
+    });
+  }
+
+  it('that is an ordinary user has workstations too, and can undo whatever they closed to it', async (t) => {
+    const isRoot = process.getuid!() === 0;
+    const bench = await sandboxBench(t);
+    const parent = temporaryDirectory(t);
+    copyFileSync(bench.images.get('image')!, join(parent, OWN_IMAGE));
+    if (isRoot) for (const path of [parent, join(parent, OWN_IMAGE)]) chownSync(path, ORDINARY_USER, ORDINARY_USER);
+    const script = 'echo kept >note; mkdir closed; touch closed/file; chmod 000 closed';
+    const child = startServer(t, { parent, ...(isRoot && { user: ORDINARY_USER }), what: 'life', script });
+    let said = '';
+    child.stdout!.setEncoding('utf8').on('data', (text: string) => {
+      said += text;
+    });
+    const [exitCode] = await once(child, 'exit');
+    assert.deepEqual({ exitCode, said }, { exitCode: 0, said: 'done\n' });
   });
 });
 
@@ -260,9 +318,12 @@ describe('initialization scripts', () => {
   it('that tell lies change only how their own workstation is seen', async (t) => {
     const compute = await (await sandboxBench(t)).open({ bootMs: 3_000 });
     const lying = script(
-      "for file in /proc/1/fd/*; do printf 'ready\\nscript 0 0\\ngarbage\\n' >$file; done 2>/dev/null; sleep 600",
+      "#!/bin/busybox sh\nfor file in /proc/1/fd/*; do printf 'ready\\nscript 0 0\\ngarbage\\n' >$file; done 2>/dev/null; sleep 600",
     );
-    await assert.rejects(compute.ensure(start('one', { scripts: [lying] })), ComputeFailure).catch(() => undefined);
+    await assert.rejects(
+      compute.ensure(start('one', { scripts: [lying] })),
+      isFailure('AMI_VALIDATION_ERROR', /within 3 seconds/),
+    );
     await compute.stop({ ...change('one'), volume: 'keep' });
     await compute.ensure(start('two'));
   });
@@ -322,12 +383,23 @@ describe('a home', () => {
     assert.equal(readFileSync(join(await homeOf(bench, 'one'), 'note'), 'utf8'), 'mine\n');
   });
 
-  it('that no record names is gone after the next start of the server', async (t) => {
-    const bench = await sandboxBench(t);
-    await (await bench.open()).ensure(start('one'));
+  it('that no record names is removed, but not while it may be in the making', async (t) => {
+    const bench = await sandboxBench(t, new ManualClock());
+    const compute = await bench.open();
+    await compute.ensure(start('one'));
+    const { home } = (await bench.records.get('one'))!;
     mkdirSync(join(bench.directory, 'homes', 'two.0123456789abcdef'));
-    await bench.open();
-    assert.deepEqual(readdirSync(join(bench.directory, 'homes')), [(await bench.records.get('one'))!.home]);
+    const place = join(bench.directory, 'roots', readdirSync(join(bench.directory, 'roots'))[0]!);
+    mkdirSync(join(place, '.image.0123456789abcdef'));
+    bench.clock.advance(systemClock.now() - bench.clock.now());
+    await compute.list();
+    await (await bench.open()).list();
+    assert.deepEqual(readdirSync(join(bench.directory, 'homes')).sort(), [home, 'two.0123456789abcdef']);
+    assert.deepEqual(rootsOf(bench).sort(), ['.image.0123456789abcdef', 'image']);
+    bench.clock.advance(2 * 60 * 60_000);
+    await compute.list();
+    await until('they are gone', () => rootsOf(bench).length === 1);
+    assert.deepEqual(readdirSync(join(bench.directory, 'homes')), [home]);
   });
 });
 
@@ -450,6 +522,47 @@ describe('a root file system', () => {
   });
 });
 
+describe('a shell that is not what it should be', () => {
+  it('is heard without end by nobody: what it says is bounded, and so is the time for it', async (t) => {
+    const bench = await sandboxBench(t);
+    const compute = await bench.open({ bootMs: 5_000 });
+    const directory = temporaryDirectory(t);
+    const path = without(directory, 'bin/sh');
+    const shell = join(directory, 'bin', 'sh');
+    mkdirSync(join(directory, 'bin'));
+    const flood = 'while :; do echo begun; echo garbage; done';
+    writeFileSync(shell, `#!/bin/busybox sh\n(${flood}) &\n(${flood}) >&2 &\n(${flood}) >&3\n`, { mode: 0o755 });
+    execFileSync('tar', ['--append', '--file', path, '-C', directory, './bin/sh']);
+    await bench.addImage('loud', path);
+    const before = process.memoryUsage().rss;
+    await assert.rejects(
+      compute.ensure(start('one', { imageId: 'loud' })),
+      isFailure('AMI_VALIDATION_ERROR', /within 5 seconds/),
+    );
+    assert.ok(process.memoryUsage().rss - before < 256 * 2 ** 20);
+    assert.deepEqual(processesMarked((await bench.records.get('one'))!.mark), []);
+  });
+
+  it('tells nothing but what it is meant to tell', () => {
+    for (const line of ['begun', 'ready', 'no-display', 'display-ended'])
+      assert.deepEqual(parseReport(line), { what: line });
+    assert.deepEqual(parseReport('script 3 127'), { what: 'script', index: 3, exitCode: 127 });
+    for (const line of [
+      '',
+      'Ready',
+      'ready ',
+      'script',
+      'script 1',
+      'script -1 0',
+      'script 12345 0',
+      'script 1 1000',
+      '__proto__',
+    ]) {
+      assert.equal(parseReport(line), undefined, line);
+    }
+  });
+});
+
 describe('the display', () => {
   it('is reached by its own socket alone, never by a link that was put in its place', async (t) => {
     const directory = temporaryDirectory(t);
@@ -514,37 +627,22 @@ async function whole(bytes: AsyncIterable<Buffer>): Promise<Buffer> {
   return Buffer.concat(pieces);
 }
 
-/** The name that the desktop gives itself: RFC 6143, 7.1 to 7.3.2, without a password. */
+function startServer(t: TestContext, task: SandboxTask): ChildProcess {
+  const child = spawn(process.execPath, [CHILD, JSON.stringify(task)], { stdio: ['ignore', 'pipe', 'inherit'] });
+  t.after(() => void child.kill('SIGKILL'));
+  return child;
+}
+
+/** What the desktop calls itself, once it has shown a picture. */
 async function nameOfDesktop(compute: Compute, id: string): Promise<string> {
   const connection = await (await compute.open(id, NEVER)).connect(NEVER);
   try {
-    const bytes = reader(connection);
-    assert.equal((await bytes(12)).toString(), 'RFB 003.008\n');
-    connection.write('RFB 003.008\n');
-    const [count] = await bytes(1);
-    assert.deepEqual([...(await bytes(count!))], [1]);
-    connection.write(Buffer.from([1]));
-    assert.equal((await bytes(4)).readUInt32BE(), 0);
-    connection.write(Buffer.from([1]));
-    const init = await bytes(24);
-    assert.deepEqual([init.readUInt16BE(0), init.readUInt16BE(2)], [1920, 1080]);
-    return (await bytes(init.readUInt32BE(20))).toString();
+    const { name, width, height } = await greetDesktop(connection);
+    assert.deepEqual([width, height], [1920, 1080]);
+    return name;
   } finally {
     connection.destroy();
   }
-}
-
-function reader(stream: Readable): (length: number) => Promise<Buffer> {
-  let held = Buffer.alloc(0);
-  stream.on('data', (chunk: Buffer) => {
-    held = Buffer.concat([held, chunk]);
-  });
-  return async (length) => {
-    await until(`${length} bytes`, () => held.length >= length);
-    const taken = held.subarray(0, length);
-    held = held.subarray(length);
-    return taken;
-  };
 }
 
 interface Entry {

@@ -1,11 +1,15 @@
 /** Steps through the API that many tests take on their way, with looks quicker than the SDK's waiters allow. */
 import {
+  CreateLaunchProfileCommand,
   CreateStreamingImageCommand,
   CreateStudioCommand,
   type CreateStudioCommandInput,
+  CreateStudioComponentCommand,
   DeleteStreamingImageCommand,
+  GetLaunchProfileCommand,
   GetStreamingImageCommand,
   GetStudioCommand,
+  GetStudioComponentCommand,
   type NimbleClient,
   type StreamingImage,
   type Studio,
@@ -81,4 +85,35 @@ export function settledImage(
 
 export async function deleteImage(client: NimbleClient, studioId: string, streamingImageId: string): Promise<void> {
   await client.send(new DeleteStreamingImageCommand({ studioId, streamingImageId }));
+}
+
+/** The id of a launch profile for this image that is READY, whose sessions last. */
+export async function readyLaunchProfile(client: NimbleClient, studioId: string, imageId: string): Promise<string> {
+  const made = await client.send(new CreateStudioComponentCommand({ studioId, name: 'component', type: 'CUSTOM' }));
+  const { studioComponentId } = made.studioComponent!;
+  await until('the component is READY', async () => {
+    const answer = await client.send(new GetStudioComponentCommand({ studioId, studioComponentId }));
+    return answer.studioComponent!.state === 'READY';
+  });
+  const { launchProfile } = await client.send(
+    new CreateLaunchProfileCommand({
+      studioId,
+      name: 'profile',
+      ec2SubnetIds: ['subnet-1'],
+      launchProfileProtocolVersions: ['2021-03-31'],
+      studioComponentIds: [studioComponentId!],
+      streamConfiguration: {
+        clipboardMode: 'ENABLED',
+        ec2InstanceTypes: ['g5.xlarge'],
+        sessionPersistenceMode: 'ACTIVATED',
+        streamingImageIds: [imageId],
+      },
+    }),
+  );
+  const { launchProfileId } = launchProfile!;
+  await until('the launch profile is READY', async () => {
+    const answer = await client.send(new GetLaunchProfileCommand({ studioId, launchProfileId }));
+    return answer.launchProfile!.state === 'READY';
+  });
+  return launchProfileId!;
 }

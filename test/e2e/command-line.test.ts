@@ -443,9 +443,13 @@ describe('backlot beside a running server', { concurrency: true }, () => {
     assert.match(ann.identityStoreId, /^d-[0-9a-f]{10}$/);
     assert.ok(ann.principalId.startsWith(`${ann.identityStoreId.slice(2)}-`));
     const ben = await installation.json<Person>(['user', 'create', '--name', 'ben']);
+    await installation.json(['access-key', 'create', '--service', 'named']);
     assert.equal(ben.identityStoreId, ann.identityStoreId);
     for (const [words, says] of [
       [['user', 'create', '--name', 'ANN'], /There is a user ANN already/],
+      [['user', 'create', '--name', 'Named'], /There is a service named: a user must have a name of their own/],
+      [['user', 'rename', 'ben', 'named'], /There is a service named/],
+      [['access-key', 'create', '--service', 'ben'], /There is a user ben: a service must have a name of its own/],
       [['user', 'create', '--name', 'a b'], /letters, digits/],
       [['user', 'create', '--name', 'c', '--email', 'c'], /name@example\.org/],
       [['user', 'disable', 'nobody'], /There is no user nobody/],

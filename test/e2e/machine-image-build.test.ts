@@ -20,7 +20,7 @@ import { join } from 'node:path';
 import { describe, it, type TestContext } from 'node:test';
 import { promisify } from 'node:util';
 import { until } from '../support/until.ts';
-import { type Finished, Installation } from './installation.ts';
+import { BACKLOT, type Finished, Installation, type SpawnOptions } from './installation.ts';
 
 const run = promisify(execFile);
 const BUILD = ['machine-image', 'build', 'debian-desktop'];
@@ -64,15 +64,12 @@ class Workshop {
     return ['unshare', ...asRoot, '--mount', 'sh', '-c', `${mount} && shift && exec "$@"`, 'sh', this.stub];
   }
 
-  spawn(words: readonly string[]) {
-    return this.installation.spawn([join(import.meta.dirname, '../../bin/backlot'), ...BUILD, ...words], {
-      wrapper: this.#wrapper('mount --bind "$1" /usr/local/sbin'),
-      environment: { TMPDIR: this.scratch },
-    });
+  inside(): SpawnOptions {
+    return { wrapper: this.#wrapper('mount --bind "$1" /usr/local/sbin'), environment: { TMPDIR: this.scratch } };
   }
 
   build(words: readonly string[]): Promise<Finished> {
-    return this.spawn(words).finished;
+    return this.installation.backlot([...BUILD, ...words], this.inside());
   }
 
   buildWithoutGrub(): Promise<Finished> {
@@ -165,6 +162,14 @@ describe('backlot machine-image build', () => {
     assert.match((await look('stat /vmlinuz')).stdout, new RegExp(`User: +${workshop.owner} +Group`));
   });
 
+  it('shows at a terminal how far it is, by what apt says', async (t) => {
+    const workshop = new Workshop(t);
+    workshop.tell('fails');
+    const { stdout } = await workshop.installation.backlotAtTerminal(BUILD, workshop.inside());
+    // One of two packages is unpacked, after it was fetched and before it is set up.
+    assert.match(stdout, /\rInstalling Debian █{5}░{25} {2}16 %/);
+  });
+
   it('leaves nothing when it fails, and says why', async (t) => {
     const workshop = new Workshop(t);
     workshop.tell('fails');
@@ -177,7 +182,7 @@ describe('backlot machine-image build', () => {
     const workshop = new Workshop(t);
     workshop.tell('hangs');
     const hanging = join(workshop.stub, 'hanging');
-    const building = workshop.spawn([]);
+    const building = workshop.installation.spawn([BACKLOT, ...BUILD], workshop.inside());
     await until('mmdebstrap works', () => existsSync(hanging));
     building.signal('SIGINT');
     assert.match(sentenceOf(await building.finished), /Stopped\. Nothing was imported\./);

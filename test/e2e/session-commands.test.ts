@@ -7,19 +7,15 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import {
-  CreateLaunchProfileCommand,
   CreateStreamingSessionCommand,
-  CreateStudioComponentCommand,
-  GetLaunchProfileCommand,
   GetStreamingSessionCommand,
   GetStreamingSessionStreamCommand,
-  GetStudioComponentCommand,
   type NimbleClient,
   StopStreamingSessionCommand,
 } from '@aws-sdk/client-nimble';
 import { plainText } from '../../src/cli/session.ts';
 import { until } from '../support/until.ts';
-import { createImage, readyStudio, settledImage } from './api.ts';
+import { createImage, readyLaunchProfile, readyStudio, settledImage } from './api.ts';
 import { sdkClient } from './clients.ts';
 import { makeDisk } from './disks.ts';
 import { type Finished, Installation, type RunningServer } from './installation.ts';
@@ -47,33 +43,7 @@ async function makeProfile(): Promise<string> {
   const { ec2ImageId } = await installation.json<{ ec2ImageId: string }>(words);
   const imageId = await createImage(client, studioId, ec2ImageId);
   await settledImage(client, studioId, imageId);
-  const made = await client.send(new CreateStudioComponentCommand({ studioId, name: 'c', type: 'CUSTOM' }));
-  const { studioComponentId } = made.studioComponent!;
-  await until('the component is READY', async () => {
-    const answer = await client.send(new GetStudioComponentCommand({ studioId, studioComponentId }));
-    return answer.studioComponent!.state === 'READY';
-  });
-  const { launchProfile } = await client.send(
-    new CreateLaunchProfileCommand({
-      studioId,
-      name: 'p',
-      ec2SubnetIds: ['subnet-1'],
-      launchProfileProtocolVersions: ['2021-03-31'],
-      studioComponentIds: [studioComponentId!],
-      streamConfiguration: {
-        clipboardMode: 'ENABLED',
-        ec2InstanceTypes: ['g5.xlarge'],
-        sessionPersistenceMode: 'ACTIVATED',
-        streamingImageIds: [imageId],
-      },
-    }),
-  );
-  const { launchProfileId } = launchProfile!;
-  await until('the launch profile is READY', async () => {
-    const answer = await client.send(new GetLaunchProfileCommand({ studioId, launchProfileId }));
-    return answer.launchProfile!.state === 'READY';
-  });
-  return launchProfileId!;
+  return readyLaunchProfile(client, studioId, imageId);
 }
 
 async function stateOf(id: string): Promise<string | undefined> {

@@ -135,6 +135,23 @@ describe('the page of a stream', { concurrency: false }, () => {
     assert.equal(await page.getByRole('button', { name: 'Clipboard' }).count(), 0);
   });
 
+  it('fills the screen, and leaves it again', async (t) => {
+    const streams = await startStreams(t);
+    const { page } = await openBrowser(t);
+    await openDesktop(page, streams);
+    const button = page.getByRole('button', { name: 'Full screen' });
+    await button.click();
+    await until('it fills the screen', () => page.evaluate('document.fullscreenElement !== null'));
+    assert.equal(await button.getAttribute('aria-pressed'), 'true');
+    await page.keyboard.press('a');
+    await until('the desktop has the focus', () => streams.desktop.keys.includes(XK_A));
+    for (const key of ['Control', 'Alt', 'Shift']) await page.keyboard.down(key);
+    for (const key of ['Shift', 'Alt', 'Control']) await page.keyboard.up(key);
+    await button.press('Enter');
+    await until('it is left', () => page.evaluate('document.fullscreenElement === null'));
+    assert.equal(await button.getAttribute('aria-pressed'), 'false');
+  });
+
   it('says why an address does not open', async (t) => {
     const streams = await startStreams(t);
     const { page } = await openBrowser(t);

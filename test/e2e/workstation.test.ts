@@ -6,7 +6,8 @@
  */
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
-import { after, before, describe, it } from 'node:test';
+import { after, before, describe, it, type TestContext } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import {
   CreateLaunchProfileCommand,
   CreateStreamingSessionCommand,
@@ -25,26 +26,17 @@ import {
   waitUntilStreamingSessionStreamReady,
   waitUntilStudioComponentReady,
 } from '@aws-sdk/client-nimble';
-import { type Browser, chromium, type Page } from 'playwright-core';
+import type { Page } from 'playwright-core';
 import { tinyImage } from '../support/tiny-image.ts';
 import { until } from '../support/until.ts';
 import { createImage, readyStudio } from './api.ts';
+import { openBrowser } from './browser.ts';
 import { sdkClient } from './clients.ts';
 import { Installation, type RunningServer } from './installation.ts';
 
 /** A guest boots in ten seconds on a quiet machine without KVM, and takes its time on a busy one. */
 const LIMIT_MS = 240_000;
 const waiting = (client: NimbleClient) => ({ client, maxWaitTime: 240, minDelay: 1, maxDelay: 1 });
-const CHROMIUM = '/usr/bin/chromium';
-const BROWSER_FLAGS = [
-  '--no-sandbox',
-  '--disable-gpu',
-  '--disable-quic',
-  '--no-first-run',
-  '--disable-background-networking',
-  '--disable-component-update',
-  '--disable-sync',
-];
 /** The serial line is what `backlot session log` shows. */
 const SCRIPT = '#!/bin/sh\necho "greeting: $GREETING" > /dev/ttyS0\n';
 
@@ -54,7 +46,6 @@ const installation = new Installation(
 );
 let server: RunningServer;
 let client: NimbleClient;
-let browser: Browser;
 let studioId = '';
 let launchProfileId = '';
 
@@ -67,8 +58,6 @@ before(async () => {
   const streamingImageId = await createImage(client, studioId, ec2ImageId);
   await waitUntilStreamingImageReady(waiting(client), { studioId, streamingImageId });
   launchProfileId = await makeProfile(streamingImageId);
-  browser = await chromium.launch({ executablePath: CHROMIUM, args: BROWSER_FLAGS });
-  after(() => browser.close());
 });
 
 async function makeProfile(streamingImageId: string): Promise<string> {
@@ -99,7 +88,6 @@ async function makeProfile(streamingImageId: string): Promise<string> {
       streamConfiguration: {
         clipboardMode: 'DISABLED',
         ec2InstanceTypes: ['g4dn.xlarge'],
-        maxStoppedSessionLengthInMinutes: 60,
         sessionBackup: { mode: 'AUTOMATIC', maxBackupsToRetain: 1 },
         sessionPersistenceMode: 'ACTIVATED',
         streamingImageIds: [streamingImageId],
@@ -143,11 +131,9 @@ async function openStream(sessionId: string): Promise<string> {
   return (await client.send(new GetStreamingSessionStreamCommand({ ...named, streamId }))).stream!.url!;
 }
 
-/** A browser of nobody: what it may see, the address alone says. */
-async function look(url: string): Promise<Page> {
-  const context = await browser.newContext({ viewport: { width: 1280, height: 900 } });
-  after(() => context.close());
-  const page = await context.newPage();
+/** In a browser of nobody: what it may see, the address alone says. */
+async function look(t: TestContext, url: string): Promise<Page> {
+  const { page } = await openBrowser(t);
   await page.goto(url);
   await until('the page shows a picture', () => showsPicture(page), LIMIT_MS);
   return page;
@@ -163,17 +149,29 @@ async function showsPicture(page: Page): Promise<boolean> {
   return (await page.evaluate(script)) as boolean;
 }
 
+/** By the key that they stand on. The guest hears of keys, not of characters, and Playwright presses no Shift by itself. */
+const SHIFTED: Readonly<Record<string, string>> = { '+': '=', '|': '\\', '>': '.', S: 's' };
+
 /** Types into the guest's terminal, slowly enough for a guest whose processor is imitated. */
 async function typeInto(page: Page, line: string): Promise<void> {
   await page.locator('#screen canvas').click();
-  for (const key of line) await page.keyboard.press(key === ' ' ? 'Space' : key, { delay: 40 });
+  for (const character of line) {
+    const shifted = SHIFTED[character];
+    const key = character === ' ' ? 'Space' : character;
+    await page.keyboard.press(shifted === undefined ? key : `Shift+${shifted}`, { delay: 60 });
+  }
   await page.keyboard.press('Enter');
 }
 
 async function serialLine(sessionId: string, says: RegExp): Promise<void> {
   await until(
     `the guest says ${says}`,
-    async () => says.test((await installation.backlot(['session', 'log', sessionId])).stdout),
+    async () => {
+      const { stdout } = await installation.backlot(['session', 'log', sessionId]);
+      // Each look is a process, and takes from the guest what it needs to go on.
+      if (!says.test(stdout)) await delay(2_000);
+      return says.test(stdout);
+    },
     LIMIT_MS,
   );
 }
@@ -193,43 +191,43 @@ function machineOf(sessionId: string): number | undefined {
 describe('a workstation', () => {
   let sessionId = '';
 
-  it('boots from the image, runs the scripts of its profile, and its desktop answers to the keyboard', async () => {
+  it('boots from the image, runs the scripts of its profile, and its desktop answers to the keyboard', async (t) => {
     sessionId = await startSession();
     await serialLine(sessionId, /greeting: hello from the studio/);
-    const page = await look(await openStream(sessionId));
+    const page = await look(t, await openStream(sessionId));
     // The words that are read back are made by the guest: an echo of what was typed alone would not have them.
     await typeInto(page, 'expr 20 + 22 | tee /data/answer /dev/ttyS0; sync');
     await serialLine(sessionId, /^42\s*$/m);
   });
 
-  it('keeps running when the server dies, and its streams work again', async () => {
+  it('keeps running when the server dies, and its streams work again', async (t) => {
     await server.kill();
     server = await installation.start({ port: server.port });
     await sessionIn(sessionId, 'READY');
-    const page = await look(await openStream(sessionId));
+    const page = await look(t, await openStream(sessionId));
     await typeInto(page, 'expr 30 + 3 > /dev/ttyS0');
     await serialLine(sessionId, /^33\s*$/m);
   });
 
-  it('is backed up when it stops, and goes on from the backup as it was', async () => {
+  it('is backed up when it stops, and goes on from the backup as it was', async (t) => {
     await client.send(new StopStreamingSessionCommand({ studioId, sessionId, volumeRetentionMode: 'DELETE' }));
     await sessionIn(sessionId, 'STOPPED');
     const { streamingSessionBackups } = await client.send(new ListStreamingSessionBackupsCommand({ studioId }));
     const [backup] = streamingSessionBackups!.filter((one) => one.sessionId === sessionId && one.state === 'READY');
     await client.send(new StartStreamingSessionCommand({ studioId, sessionId, backupId: backup!.backupId! }));
     await sessionIn(sessionId, 'READY');
-    const page = await look(await openStream(sessionId));
+    const page = await look(t, await openStream(sessionId));
     await typeInto(page, 'cat /data/answer > /dev/ttyS0');
     await serialLine(sessionId, /^42\s*$/m);
   });
 
-  it('is seen to have ended when its machine dies, and goes on with what it wrote', async () => {
+  it('is seen to have ended when its machine dies, and goes on with what it wrote', async (t) => {
     process.kill(machineOf(sessionId)!, 'SIGKILL');
     const { volumeRetentionMode } = await sessionIn(sessionId, 'STOPPED');
     assert.equal(volumeRetentionMode, 'RETAIN');
     await client.send(new StartStreamingSessionCommand({ studioId, sessionId }));
     await sessionIn(sessionId, 'READY');
-    const page = await look(await openStream(sessionId));
+    const page = await look(t, await openStream(sessionId));
     await typeInto(page, 'cat /data/answer > /dev/ttyS0');
     await serialLine(sessionId, /^42\s*$/m);
   });

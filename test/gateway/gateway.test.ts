@@ -4,10 +4,15 @@
  */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import type { IncomingMessage } from 'node:http';
 import { test } from 'node:test';
 import { gunzipSync } from 'node:zlib';
+import { WebSocket } from 'ws';
+import { KIND } from '../../src/domain/kinds.ts';
 import { redeemTicket } from '../../src/domain/viewer.ts';
 import { openSqlite } from '../../src/store/sqlite.ts';
+import { makeCertificate } from '../e2e/certificates.ts';
 import { FakeDesktop, picture } from '../support/desktop.ts';
 import { startService } from '../support/service.ts';
 import { cutText, type Streams, startStreams, type Viewer } from '../support/streams.ts';
@@ -142,6 +147,22 @@ test('with the clipboard disabled no text comes to the desktop, and the page is 
   assert.deepEqual(streams.desktop.cutTexts, []);
 });
 
+test('a clipboard that the launch profile takes away is gone at once', async (t) => {
+  const streams = await startStreams(t);
+  const viewer = await streams.connect(await streams.open(await streams.makeSession()));
+  viewer.cut('before');
+  await until('it has come', () => streams.desktop.cutTexts.length === 1);
+  const { store } = streams.service.service.parts;
+  const profile = (await store.get(KIND.launchProfile, streams.launchProfileId))!;
+  const doc = profile.doc.replace('"clipboardMode":"ENABLED"', '"clipboardMode":"DISABLED"');
+  await store.write([{ op: 'update', row: { ...profile, version: profile.version + 1, doc } }]);
+  await until('the page is told', () => viewer.told.some(({ clipboard }) => clipboard === false));
+  viewer.cut('after');
+  viewer.press(97);
+  await until('the key has come', () => streams.desktop.keys.length === 1);
+  assert.deepEqual(streams.desktop.cutTexts, ['before']);
+});
+
 for (const [what, code, end] of [
   ['the session stops', 4002, (streams: Streams, id: string) => streams.stop(id)],
   [
@@ -224,6 +245,20 @@ test('a restarted server takes the cookie again', async (t) => {
   });
   assert.equal(again.url, streams.service.url);
   await streams.connect(opened);
+});
+
+test('over TLS the socket is as it is without', async (t) => {
+  const { cert, key } = await makeCertificate(temporaryDirectory(t), 'tls');
+  const { url } = await startService(t, { settings: { tlsCertFile: cert, tlsKeyFile: key } });
+  const address = `${url.replace('https', 'wss')}/streams/${SOME_ID}/socket`;
+  const statusOf = async (headers: Record<string, string>) => {
+    const socket = new WebSocket(address, { headers, ca: readFileSync(cert) });
+    socket.on('error', () => undefined);
+    const [, response] = (await once(socket, 'unexpected-response')) as [unknown, IncomingMessage];
+    return [response.statusCode, JSON.parse(Buffer.concat(await response.toArray()).toString()).code];
+  };
+  assert.deepEqual(await statusOf({ origin: url }), [403, 'COOKIE_MISSING']);
+  assert.deepEqual(await statusOf({ origin: url.replace('https', 'http') }), [403, 'ORIGIN_REFUSED']);
 });
 
 test('an upgrade that nobody asked for is passed over, and a socket without one is refused', async (t) => {

@@ -11,6 +11,7 @@ import type { LaunchProfile } from '../../src/contract/launch-profile.ts';
 import type { StreamingImage } from '../../src/contract/streaming-image.ts';
 import type { Studio } from '../../src/contract/studio.ts';
 import { COMMAND_LINE } from '../../src/domain/audit.ts';
+import { attachPolicies, serviceNamed } from '../../src/domain/grant.ts';
 import { KIND } from '../../src/domain/kinds.ts';
 import { isAdministrator, mayUseProfile } from '../../src/domain/launch-profile-access.ts';
 import { validated } from '../../src/domain/launch-profile-validation.ts';
@@ -610,6 +611,15 @@ describe('members', () => {
     const id = await putUser(world, 'EVE');
     const outcomes = await imported(t, world, { 'users.json': { Users: [eve] } });
     assert.match(outcomes.get(`refused user ${EVE}`)!, new RegExp(`User ${id} has its name already`));
+  });
+
+  it('whose name a service has are refused', async (t) => {
+    const world = createWorld();
+    const { services, store } = world;
+    const { UserName } = eve;
+    await store.write(attachPolicies(await serviceNamed(UserName, services), undefined, [], services));
+    const outcomes = await imported(t, world, { 'users.json': { Users: [eve] } });
+    assert.match(outcomes.get(`refused user ${EVE}`)!, new RegExp(`There is a service ${UserName}`));
   });
 
   it('who were taken out here come again with the next import, which says so before it does', async (t) => {

@@ -322,6 +322,19 @@ test('sockets of one cookie, and viewers of one session, do not add up', async (
   await until('one connection is left', () => streams.desktop.connections.size === 1);
 });
 
+test('a window that connects without end is told to wait, and strangers cannot use up what it has', async (t) => {
+  const streams = await startStreams(t);
+  const opened = await streams.open(await streams.makeSession());
+  const { url } = streams.service;
+  const ask = (cookie: string) => streams.statusOf(streams.ask(opened.streamId, { origin: url, cookie }));
+  for (let index = 0; index < 40; index += 1) assert.equal(await ask(`backlot-stream=${TICKET}`), 403);
+  const statuses: number[] = [];
+  while (!statuses.includes(429) && statuses.length < 100) statuses.push(await ask(opened.cookie));
+  assert.equal(statuses.pop(), 429);
+  assert.deepEqual(new Set(statuses), new Set([101]));
+  assert.ok(statuses.length >= 30);
+});
+
 test('of other viewers of a shared desktop nobody learns anything', async (t) => {
   const streams = await startStreams(t, { settings: { streamViewersMax: '2' } });
   const sessionId = await streams.makeSession();

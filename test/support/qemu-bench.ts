@@ -23,12 +23,14 @@ const KILLED_WITHIN_MS = 120_000;
 
 /** Small and quick: what the tests mean by an instance type. */
 export const TINY = 'tiny.small';
+/** For a Linux. */
+export const LINUX = 'tiny.linux';
 const SIZE = { vcpus: 1, memoryMib: 32 };
 const SETTINGS = {
   accelerator: 'tcg',
   memoryMib: 4_096,
   network: 'none',
-  instanceTypes: { [TINY]: SIZE, 'g4dn.xlarge': SIZE },
+  instanceTypes: { [TINY]: SIZE, [LINUX]: { vcpus: 1, memoryMib: 192 }, 'g4dn.xlarge': SIZE },
   bootMs: 120_000,
   stopMs: 1_000,
   agentMs: 0,
@@ -167,5 +169,5 @@ async function encryptFile(guest: Guest, opening: Promise<FileHandle>, format: '
 
 /** What the kernel says of a process. */
 export function statusOf(pid: number, member: string): string | undefined {
-  return new RegExp(`^${member}:\\s*(.*)$`, 'm').exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1];
+  return new RegExp(`^${member}:[ \\t]*(.*)$`, 'm').exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1];
 }

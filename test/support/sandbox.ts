@@ -2,7 +2,7 @@
  * Sandboxed workstations for tests: the real engine on a directory of its own, with a small image that is encrypted as
  * streaming images are. Whatever a test leaves running is ended with it.
  */
-import { mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -31,6 +31,8 @@ const BLOCK_BYTES = 512;
 
 export interface SandboxBench {
   readonly clock: ManualClock;
+  /** Of everything of the bench, and of the engine. */
+  readonly parent: string;
   readonly directory: string;
   readonly keys: SimulatedKeys;
   /** Paths of encrypted copies by the image's id. */
@@ -42,9 +44,15 @@ export interface SandboxBench {
   addImage(id: string, file: string): Promise<void>;
 }
 
-/** With the image `image`. */
-export async function sandboxBench(t: Owner, clock: ManualClock = new ManualClock()): Promise<SandboxBench> {
-  const parent = mkdtempSync(join(tmpdir(), 'backlot-test-'));
+/** Of a bench's parent directory, where the usual one could not be read. */
+export const OWN_IMAGE = 'own.qcow2';
+
+/** With the image `image`. @param parent of another bench, to go on with what that has left. */
+export async function sandboxBench(
+  t: Owner,
+  clock: ManualClock = new ManualClock(),
+  parent = mkdtempSync(join(tmpdir(), 'backlot-test-')),
+): Promise<SandboxBench> {
   const directory = join(parent, 'compute');
   const keys = new SimulatedKeys();
   const images = new Map<string, string>();
@@ -69,6 +77,7 @@ export async function sandboxBench(t: Owner, clock: ManualClock = new ManualCloc
   };
   const bench: SandboxBench = {
     clock,
+    parent,
     directory,
     keys,
     images,
@@ -82,7 +91,8 @@ export async function sandboxBench(t: Owner, clock: ManualClock = new ManualCloc
     },
   };
   await keys.generate('image', undefined);
-  images.set('image', await usualImage(await keys.unseal('image')));
+  const own = join(parent, OWN_IMAGE);
+  images.set('image', existsSync(own) ? own : await usualImage(await keys.unseal('image')));
   return bench;
 }
 

@@ -58,7 +58,9 @@ function showQuality(roundTripMs) {
 
 function allowClipboard(isAllowed) {
   clipboardButton.hidden = !isAllowed;
-  if (!isAllowed) openClipboard(false);
+  if (isAllowed) return;
+  openClipboard(false);
+  clipboardText.value = '';
 }
 
 // --- Coming to the desktop, and back ---
@@ -85,7 +87,8 @@ async function showDesktop() {
       focusDesktop();
     },
     clipboard: (text) => {
-      clipboardText.value = text;
+      // What the server does not allow is not shown either, whatever the desktop sends.
+      if (!clipboardButton.hidden) clipboardText.value = text;
     },
   });
   rfb = desktop.rfb;
