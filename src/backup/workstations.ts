@@ -4,6 +4,7 @@
  * it ends, comes as it was then. What cannot come along is told by name, and its record in the copy says so too: an
  * installation that is restored must neither take an empty volume for somebody's work, nor look for processes of this one.
  */
+import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { ENGINE_COPIES, type EngineCopies, type Packing, type WorkstationFiles } from '../compute/copies.ts';
@@ -84,8 +85,8 @@ export class Workstations {
     const damaged: DamagedWorkstation[] = [];
     const all = await this.#all();
     for (const [index, found] of all.entries()) {
-      this.#watch.onProgress((100 * index) / all.length);
-      const taken = await this.#takeOne(found);
+      const onFraction = (fraction: number) => this.#watch.onProgress((100 * (index + fraction)) / all.length);
+      const taken = await this.#takeOne(found, onFraction);
       if (!taken) continue;
       for (const path of taken.kept) kept.add(path);
       if (taken.reason !== undefined) damaged.push({ id: found.id, reason: taken.reason });
@@ -117,7 +118,7 @@ export class Workstations {
   }
 
   /** Undefined when it has been destroyed. */
-  async #takeOne(found: Found): Promise<Taken | undefined> {
+  async #takeOne(found: Found, onFraction: (fraction: number) => void): Promise<Taken | undefined> {
     for (let tries = 1; ; tries += 1) {
       const text = await this.#read(found.path);
       if (text === undefined) return undefined;
@@ -126,7 +127,7 @@ export class Workstations {
         await this.#files.put(found.path, text);
         return { kept: [found.path], reason: 'its record is damaged', lacksVolume: false };
       }
-      const outcome = await this.#takeFiles(found, content);
+      const outcome = await this.#takeFiles(found, content, onFraction);
       if (outcome === 'whole' || 'unreadable' in Object(outcome) || tries === TRIES_MAX) {
         return this.#takeRecord(found, content, outcome);
       }
@@ -148,7 +149,11 @@ export class Workstations {
   }
 
   /** What is missing may be just being destroyed, which its record then says a moment later. */
-  async #takeFiles(found: Found, { record, backups, volume }: Content): Promise<Outcome> {
+  async #takeFiles(
+    found: Found,
+    { record, backups, volume }: Content,
+    onFraction: (fraction: number) => void,
+  ): Promise<Outcome> {
     const missing: string[] = [];
     for (const path of backups) if (!(await this.#files.take(path))) missing.push(path);
     const isWanted = volume !== null && record.power === 'off' && this.#volumes.get(volume) !== stateOf(record);
@@ -157,7 +162,7 @@ export class Workstations {
       this.#volumes.delete(volume);
       await this.#files.drop(volume);
       if (found.engine.packVolume) unreadable = await this.#pack(found, record, volume);
-      else if (!(await this.#files.take(volume))) missing.push(volume);
+      else if (!(await this.#copy(volume, onFraction))) missing.push(volume);
     }
     // Without its key all of it is noise.
     const key = keyOf(found.id);
@@ -171,6 +176,12 @@ export class Workstations {
     if (isWanted && this.#files.get(volume)) this.#volumes.set(volume, stateOf(record));
     if (missing.length > 0) return { missing: `${missing[0]} is not there` };
     return 'whole';
+  }
+
+  /** False when it is not there. */
+  async #copy(path: string, onFraction: (fraction: number) => void): Promise<boolean> {
+    const { size } = await stat(join(this.#source.path, path)).catch(() => ({ size: 0 }));
+    return this.#files.take(path, (bytes) => onFraction(Math.min(bytes / Math.max(size, 1), 1)));
   }
 
   /** @returns why it could not be; undefined where it is in the backup. */

@@ -61,8 +61,8 @@ function answered(directory: string, { damaged, workstations, ...manifest }: Bac
   const { running, damaged: broken } = workstations;
   if (running.length > 0) {
     process.stderr.write(
-      `backlot: the volumes of ${running.length} sessions are not in this backup, because their workstations run. ` +
-        'Stop them and make another, or rely on the backups of these sessions, which are in it.\n',
+      `backlot: Volumes of workstations that run are not in this backup: ${running.length}, see runningWorkstations. Stop these ` +
+        'sessions and make another, or rely on their own backups, which are in it.\n',
     );
   }
   return {

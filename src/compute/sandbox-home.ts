@@ -87,12 +87,12 @@ export class SandboxHomes {
    * a home that a record names by then counts.
    */
   async removeLeft(all: readonly string[], homes: ReadonlySet<string>, now: number): Promise<void> {
-    for (const home of all.filter((one) => !homes.has(one))) {
-      for (const place of [this.#homes, this.#packed]) await removeLeftTree(join(place, home), now - TAR_MS_MAX);
+    for (const home of all) {
+      if (homes.has(home)) continue;
+      for (const place of [this.#packed, this.#homes]) await removeLeftTree(join(place, home), now - TAR_MS_MAX);
     }
   }
 
-  /** In whatever form. */
   async all(): Promise<string[]> {
     return [...(await readdir(this.#homes)), ...(await readdir(this.#packed))];
   }

@@ -283,6 +283,14 @@ describe('where a backup may be made', () => {
       },
       true,
     ],
+    'in the workstations of an engine, which are a link': [
+      (path, beside) => {
+        mkdirSync(join(path, 'compute'));
+        symlinkSync(beside, join(path, 'compute/qemu'));
+        return join(beside, 'backup');
+      },
+      true,
+    ],
     'beside it': [(_path, beside) => join(beside, 'backup'), false],
     'beside it, by a name that begins as its own': [(path) => `${path}-backup`, false],
     'beside it, by a link': [(_path, beside) => join(linked(beside, beside), 'new/backup'), false],

@@ -13,6 +13,27 @@ import { temporaryDirectory } from '../support/temporary.ts';
 
 const quiet = { signal: new AbortController().signal, onProgress: () => undefined };
 const PATHS = ['keys/root.key', 'backlot.db', 'credentials', 'compute/a.json'];
+const WORKSTATIONS = [
+  'compute/qemu/a.json',
+  'compute/qemu/a/volume.qcow2',
+  'compute/qemu/a/backup-b.qcow2',
+  'compute/sandbox/a.json',
+  'compute/sandbox/backups/a/b',
+  'compute/sandbox/packed/a.0123456789abcdef',
+];
+const NO_WORKSTATIONS = [
+  'compute/other/a.json',
+  'compute/qemu/a/run/monitor',
+  'compute/qemu/a/volume.qcow2.partial',
+  'compute/qemu/a/backup-../../b.qcow2',
+  'compute/qemu/../volume.qcow2',
+  'compute/qemu/a/volume.qcow2/../../b.json',
+  'compute/sandbox/homes/a.0123456789abcdef/file',
+  'compute/sandbox/packed/..',
+  'compute/sandbox/packed/../a.0123456789abcdef',
+  'compute/sandbox/backups/../b',
+  'compute/sandbox/roots/a/b',
+];
 
 /** A backup whose files are all as the manifest says. */
 function written(t: TestContext, database: string, paths: readonly string[]): { path: string; manifest: Manifest } {
@@ -31,6 +52,7 @@ describe('a manifest', () => {
   for (const [database, paths] of [
     ['sqlite', PATHS],
     ['sqlite', ['keys/root.key', 'backlot.db']],
+    ['sqlite', [...PATHS, ...WORKSTATIONS]],
     ['postgresql', ['keys/root.key']],
   ] as const) {
     it(`of ${database} with ${paths.join(', ')} is one of a backup`, async (t) => {
@@ -51,6 +73,16 @@ describe('a manifest', () => {
     ['the database twice', 'sqlite', [...PATHS, 'backlot.db'], /backup\.json is damaged/],
     ['a record that leads elsewhere', 'sqlite', [...PATHS, 'compute/../a.json'], /backup\.json is damaged/],
   ];
+  for (const path of NO_WORKSTATIONS) {
+    it(`with ${path} is none`, async (t) => {
+      const file = { path, bytes: 1, sha256: '0'.repeat(64) };
+      const directory = temporaryDirectory(t);
+      const manifest = { format: 1, createdAt: '2026-01-01T00:00:00Z', database: 'sqlite', files: [file] };
+      writeFileSync(join(directory, 'backup.json'), JSON.stringify(manifest));
+      await assert.rejects(verifyBackup(directory, quiet), /backup\.json is damaged/);
+    });
+  }
+
   for (const [what, database, paths, says] of refused) {
     it(`with ${what} is neither verified nor restored`, async (t) => {
       const { path } = written(t, database, paths);

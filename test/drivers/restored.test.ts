@@ -3,7 +3,7 @@
  * directory of this same machine, and started again with what they held.
  */
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, describe, it, type TestContext } from 'node:test';
 import { makeBackup } from '../../src/backup/make.ts';
@@ -218,6 +218,25 @@ describe('sandboxes that come back', () => {
     for (const compute of [before, next])
       for (const { id } of await compute.list()) await compute.destroy({ id, fence: 1_000, signal: NEVER });
     assert.deepEqual([homesIn(restored), homesIn(first.path)], [[], []]);
+  });
+
+  it('one whose unpacking died half way is unpacked anew, and one that is damaged is not started', async (t) => {
+    const { first, dataAt, open } = await bench(t);
+    const before = await open(first);
+    for (const id of ['half', 'damaged']) {
+      await before.ensure(start(id, 'echo drawn >picture'));
+      await before.stop({ ...change(id), volume: 'keep' });
+    }
+    const { restored } = await backUpAndRestore(t, first);
+    const home = (id: string) => recordOf(restored, id).home!;
+    mkdirSync(join(restored, 'compute/sandbox/homes', home('half')), { recursive: true });
+    writeFileSync(join(restored, 'compute/sandbox/homes', home('half'), 'rest'), '');
+    const packed = join(restored, 'compute/sandbox/packed', home('damaged'));
+    truncateSync(packed, statSync(packed).size - 1);
+    const next = await open(await dataAt(restored));
+    await next.ensure(start('half', 'test "$(cat picture)" = drawn && test ! -e rest', { needsVolume: true }));
+    await assert.rejects(next.ensure(start('damaged', 'true', { needsVolume: true })), /held is damaged/);
+    assert.equal(existsSync(packed), true);
   });
 
   it('one that is stopped with its volume, or destroyed, before it was used again leaves nothing', async (t) => {

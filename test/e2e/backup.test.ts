@@ -166,6 +166,40 @@ describe('a backup of a server at work', () => {
   });
 });
 
+describe('a backup of an installation with workstations', () => {
+  const installation = new Installation({ after });
+  const record = { fence: 1, power: 'off', changedAt: 1, volume: { imageId: 'i' }, backups: {}, machine: null };
+  const put = (id: string, power: string) => {
+    mkdirSync(installation.path('compute/qemu'), { recursive: true });
+    writeFileSync(installation.path('compute/qemu', `${id}.json`), JSON.stringify({ ...record, power }));
+  };
+  const answerOf = async (name: string) => {
+    const { code, stdout, stderr } = await installation.backlot(['backup', join(installation.directory, name)]);
+    return { code, stderr, answer: JSON.parse(stdout) };
+  };
+
+  before(async () => {
+    await (await installation.start()).stop();
+  });
+
+  it('names the sessions whose volumes are not in it, because they are in use, and says what to do', async () => {
+    put('running', 'on');
+    const { code, stderr, answer } = await answerOf('running');
+    assert.deepEqual([code, answer.runningWorkstations, answer.damagedWorkstations], [0, ['running'], undefined]);
+    assert.match(stderr, /^backlot: Volumes of workstations that run are not in this backup: 1,[^\n]* Stop [^\n]*\n$/);
+    await installation.json(['backup', 'verify', join(installation.directory, 'running')]);
+  });
+
+  it('names those of which something is not there, and says so by its exit code', async () => {
+    put('running', 'off');
+    const { code, answer } = await answerOf('damaged');
+    const reason = 'compute/qemu/running/volume.qcow2 is not there';
+    assert.deepEqual([code, answer.damagedWorkstations], [1, [{ id: 'running', reason }]]);
+    assert.equal(answer.runningWorkstations, undefined);
+    await installation.json(['backup', 'verify', join(installation.directory, 'damaged')]);
+  });
+});
+
 describe('a backup that is broken off', () => {
   const installation = new Installation({ after });
   const words = (name: string) => ['backup', join(installation.directory, name)];
