@@ -118,7 +118,8 @@ export async function startMachine(
   }
 }
 
-const groupOf = (id: string, { pid }: ProcessMark) => `${id.slice(0, 48)}-${pid}`;
+/** The control group of a machine. */
+export const groupOf = (id: string, { pid }: ProcessMark) => `${id.slice(0, 48)}-${pid}`;
 
 async function prepareDirectory(directory: string, user: WorkstationUser | undefined): Promise<void> {
   await rm(directory, { recursive: true, force: true });

@@ -5,8 +5,10 @@
 import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
+import { leaveGroup } from '../../src/compute/cgroup.ts';
 import { processesIn } from '../../src/compute/detached.ts';
 import { openQemuCompute, type QemuCompute, type QemuSettings, type QemuWorkstation } from '../../src/compute/qemu.ts';
+import { groupOf } from '../../src/compute/qemu-machine.ts';
 import { openRecords, type Records } from '../../src/compute/records.ts';
 import { createFile, withFile } from '../../src/files.ts';
 import { Confinement } from '../../src/images/confined.ts';
@@ -109,9 +111,11 @@ export class QemuBench {
 
   async killAll(): Promise<void> {
     const places = existsSync(this.directory) ? readdirSync(this.directory) : [];
-    const running = () => places.flatMap((id) => processesIn(this.runPlace(id)));
-    for (const { pid } of running()) process.kill(pid, 'SIGKILL');
+    const running = () => places.flatMap((id) => processesIn(this.runPlace(id)).map((mark) => ({ id, mark })));
+    const killed = running();
+    for (const { mark } of killed) process.kill(mark.pid, 'SIGKILL');
     await until('every machine has ended', () => running().length === 0, KILLED_WITHIN_MS);
+    for (const { id, mark } of killed) await leaveGroup(groupOf(id, mark));
   }
 }
 
