@@ -91,6 +91,8 @@ describe('deploy/backlot.service', () => {
       [['backlot'], ['yes'], ['strict']],
     );
     assert.deepEqual(values('MemoryDenyWriteExecute'), []);
+    assert.deepEqual([values('DevicePolicy'), values('DeviceAllow')], [['closed'], ['/dev/kvm rw']]);
+    assert.deepEqual(values('KillMode'), ['process'], 'workstations outlive the server');
     assert.deepEqual(values('Environment'), [`${SETTINGS.dataDir.env}=/var/lib/${values('StateDirectory')[0]}`]);
     assert.ok(Number(values('LimitNOFILE')[0]) > Number(SETTINGS.connectionsMax.default));
   });

@@ -4,6 +4,7 @@
  * such as a start, which takes its time and changes the record several times on its way. Neither may wait without an end:
  * an effect is ended by its own signal, and by whoever comes for the same workstation with a higher fence.
  */
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Clock } from '../clock.ts';
 import { type Change, ComputeFailure } from './compute.ts';
 import type { Records } from './records.ts';
@@ -93,6 +94,10 @@ export class Effects {
     try {
       await unlessAborted(before, either);
       return await work(either);
+    } catch (error) {
+      // What was at work when it was told to end may say only that it was.
+      either.throwIfAborted();
+      throw error;
     } finally {
       // One that gave up waiting leaves the queue as it came: whoever is behind it still waits for those before.
       void before.then(() => {
@@ -102,6 +107,11 @@ export class Effects {
       });
     }
   }
+}
+
+/** Waits so long, or until the signal is aborted. @throws the signal's reason. */
+export async function pause(ms: number, signal: AbortSignal): Promise<void> {
+  await delay(ms, undefined, { signal }).catch(() => signal.throwIfAborted());
 }
 
 /** What `promise` comes to, or the signal's reason as soon as there is one. The promise itself goes on. */

@@ -8,8 +8,8 @@
  */
 import { spawn } from 'node:child_process';
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
-import { setTimeout as delay } from 'node:timers/promises';
 import { isRoot, requireTool, TOOL_DIRECTORIES, type WorkstationUser } from '../images/confined.ts';
+import { pause } from './changes.ts';
 
 const ERRORS_LENGTH_MAX = 4_096;
 const FIRST_DESCRIPTOR = 3;
@@ -162,7 +162,7 @@ export async function hasEnded(mark: ProcessMark, limitMs: number, signal: Abort
   const endsAt = performance.now() + limitMs;
   while (isAlive(mark)) {
     if (performance.now() >= endsAt) return false;
-    await delay(LOOK_AGAIN_MS, undefined, { signal });
+    await pause(LOOK_AGAIN_MS, signal);
   }
   return true;
 }

@@ -4,13 +4,13 @@
  * agent that breaks the rules is not spoken to again. Commands may hold secrets: they are in no message of an error.
  */
 import { randomInt } from 'node:crypto';
-import { setTimeout as delay } from 'node:timers/promises';
-import { unlessAborted } from './changes.ts';
+import { pause, unlessAborted } from './changes.ts';
 import { connectIn, type JsonLines, jsonLines } from './json-lines.ts';
 
 const LINE_BYTES_MAX = 256 * 1024;
 /** Of everything that an agent may say while it is spoken to. */
 const CONVERSATION_BYTES_MAX = 16 * 1024 * 1024;
+const CONVERSATION_LINES_MAX = 20_000;
 const ANSWER_MS_MAX = 30_000;
 /** An agent that is still starting may lose what it was asked. */
 const ASK_AGAIN_MS = 2_000;
@@ -79,6 +79,7 @@ class Conversation implements GuestAgent {
     this.#lines = jsonLines(socket, {
       lineBytesMax: LINE_BYTES_MAX,
       bytesMax: CONVERSATION_BYTES_MAX,
+      linesMax: CONVERSATION_LINES_MAX,
       onLine: (line) => {
         const answer = parse(line);
         if (answer) this.#next?.take(answer);
@@ -124,10 +125,10 @@ class Conversation implements GuestAgent {
     );
     const pid = numberIn(started, 'pid');
     if (pid === undefined) throw new AgentLost('the agent does not say what it has started');
-    for (let pause = LOOK_MS_MIN; ; pause = Math.min(2 * pause, LOOK_MS_MAX)) {
+    for (let pauseMs = LOOK_MS_MIN; ; pauseMs = Math.min(2 * pauseMs, LOOK_MS_MAX)) {
       const status = await this.#ask('guest-exec-status', { pid }, signal);
       if (isObject(status) && status.exited === true) return outcomeOf(status);
-      await delay(pause, undefined, { signal });
+      await pause(pauseMs, signal);
     }
   }
 

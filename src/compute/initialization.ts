@@ -33,7 +33,7 @@ set -- $interpreter "$directory/script"
 if [ -n "$owner" ]; then
   chown -R "$owner" "$directory"
   if command -v runuser > /dev/null; then set -- runuser -u "$owner" -- "$@"
-  else set -- su -p "$owner" -s /bin/sh -c 'exec "$@"' -- sh "$@"; fi
+  else set -- su -p -s /bin/sh -c 'exec "$@"' -- "$owner" sh "$@"; fi
 fi
 ( cd "\${HOME:-/}" 2> /dev/null || cd /; exec "$@" ) > "$directory/output" 2>&1 < /dev/null
 code=$?

@@ -12,6 +12,8 @@ export interface JsonLinesOptions {
   readonly lineBytesMax: number;
   /** Of everything that arrives in the life of the connection. */
   readonly bytesMax: number;
+  /** The same in lines: to look at a short one takes longer than to read it. */
+  readonly linesMax: number;
   /** Called with each line as it came, without its end. An error that it throws ends the connection. */
   readonly onLine: (line: Buffer) => void;
   /** Called once, with the reason. */
@@ -38,11 +40,9 @@ export async function connectIn(directory: string, name: string, signal: AbortSi
     return await new Promise<Socket>((resolve, reject) => {
       const connecting = createConnection({ path: `/proc/self/fd/${handle.fd}/${name}` });
       socket = connecting;
-      connecting.once('error', reject);
-      connecting.once('connect', () => {
-        connecting.off('error', reject);
-        resolve(connecting);
-      });
+      // Stays: an error that comes before whoever asked listens would end the process.
+      connecting.on('error', reject);
+      connecting.once('connect', () => resolve(connecting));
     });
   } catch (error) {
     signal.throwIfAborted();
@@ -54,10 +54,11 @@ export async function connectIn(directory: string, name: string, signal: AbortSi
 }
 
 export function jsonLines(socket: Socket, options: JsonLinesOptions): JsonLines {
-  const { lineBytesMax, bytesMax, onLine, onEnd } = options;
+  const { lineBytesMax, bytesMax, linesMax, onLine, onEnd } = options;
   let pieces: Buffer[] = [];
   let pieceBytes = 0;
   let bytes = 0;
+  let lines = 0;
   let ended = false;
   const end = (reason: Error) => {
     if (ended) return;
@@ -81,6 +82,8 @@ export function jsonLines(socket: Socket, options: JsonLinesOptions): JsonLines 
       pieces = [];
       pieceBytes = 0;
       from = at + 1;
+      lines += 1;
+      if (lines > linesMax) throw new Error(`it has sent more than ${linesMax} lines`);
       onLine(line);
     }
     if (from < chunk.length && !ended) keep(chunk.subarray(from));
@@ -94,6 +97,8 @@ export function jsonLines(socket: Socket, options: JsonLinesOptions): JsonLines 
   });
   socket.on('error', end);
   socket.on('close', () => end(new Error('the connection was closed')));
+  // It may have gone before anybody listened.
+  if (socket.destroyed) setImmediate(() => end(new Error('the connection was closed')));
   return {
     send: (value, prefix = Buffer.alloc(0)) => {
       if (!ended) socket.write(Buffer.concat([prefix, Buffer.from(`${JSON.stringify(value)}\n`)]));

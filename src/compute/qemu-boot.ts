@@ -3,11 +3,11 @@
  *
  * The guest's agent decides: a machine is usable when it answers. An image without an agent counts when the firmware has
  * handed over to its disk, the screen shows something, and neither an agent has opened its port nor the machine been reset
- * for a while. Everything that is looked at comes from the guest and can only hurt the guest's own session. There is always
- * an end: the boot limit.
+ * for a while; where there are scripts to run, only an agent will do. Everything that is looked at comes from the guest and
+ * can only hurt the guest's own session. There is always an end: the boot limit.
  */
-import { setTimeout as delay } from 'node:timers/promises';
 import type { Log } from '../log.ts';
+import { pause } from './changes.ts';
 import { ComputeFailure, type Platform, type WorkstationScript } from './compute.ts';
 import { AgentLost, connectAgent, type GuestAgent } from './guest-agent.ts';
 import { endOfOutput, lastLine, scriptCommand } from './initialization.ts';
@@ -59,7 +59,9 @@ export async function waitUntilUsable(boot: Boot, signal: AbortSignal): Promise<
   let settlesFrom = (await isHandedOver(qmp, signal)) ? startedAt : undefined;
   for (;;) {
     const now = performance.now();
-    if (now - startedAt >= leftMs) throw neverBooted(limits.bootMs);
+    if (now - startedAt >= leftMs) {
+      throw needsAgent && settlesFrom !== undefined ? noAgent(limits.bootMs) : neverBooted(limits.bootMs);
+    }
     onFraction((now - startedAt) / leftMs);
     await requireRunning(qmp, events, signal);
     firmware = (firmware + (await takeBuffer(qmp, FIRMWARE_BUFFER, BUFFER_BYTES, signal))).slice(-FIRMWARE_LENGTH_MAX);
@@ -71,11 +73,10 @@ export async function waitUntilUsable(boot: Boot, signal: AbortSignal): Promise<
     if (await isAgentOpen(qmp, signal)) {
       const agent = await tryAgent(directory, startedAt + leftMs - now, signal);
       if (agent) return agent;
-    } else if (settlesFrom !== undefined && now - Math.max(settlesFrom, events.resetAt) >= limits.agentMs) {
-      if (needsAgent) throw noAgent(limits.agentMs);
-      if (!isBlank(await takePicture(qmp, directory, 'ppm', signal))) return undefined;
+    } else if (!needsAgent && now - Math.max(settlesFrom ?? now, events.resetAt) >= limits.agentMs) {
+      if (settlesFrom !== undefined && !isBlank(await takePicture(qmp, directory, 'ppm', signal))) return undefined;
     }
-    await delay(LOOK_MS, undefined, { signal });
+    await pause(LOOK_MS, signal);
   }
 }
 
@@ -168,11 +169,11 @@ function scriptFailed({ name }: WorkstationScript, reason: string, inward?: stri
   return new ComputeFailure('INITIALIZATION_SCRIPT_ERROR', message, inward === undefined ? {} : { inward });
 }
 
-function noAgent(agentMs: number): ComputeFailure {
+function noAgent(bootMs: number): ComputeFailure {
   return new ComputeFailure(
     'INITIALIZATION_SCRIPT_ERROR',
     'The initialization scripts cannot be run: the image has no guest agent, or none that answered within ' +
-      `${agentMs / 1000} s. Install qemu-guest-agent in it.`,
+      `${bootMs / 1000} s. Install qemu-guest-agent in it.`,
   );
 }
 

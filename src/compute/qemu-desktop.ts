@@ -12,7 +12,7 @@ import { ComputeFailure, type Desktop } from './compute.ts';
 import { printable } from './initialization.ts';
 import { connectIn } from './json-lines.ts';
 import { BUFFER_BYTES, DISPLAY, SECOND_MONITOR } from './qemu-command.ts';
-import { takePicture, takeSerial } from './qemu-machine.ts';
+import { stateOf, takePicture, takeSerial } from './qemu-machine.ts';
 import { connectQmp, type Qmp } from './qmp.ts';
 
 const ANSWER_MS_MAX = 10_000;
@@ -25,6 +25,7 @@ const PNG_MAGIC = Buffer.from('89504e470d0a1a0a', 'hex');
 /** The desktop of the machine in this directory, once its display has answered. @throws ComputeFailure; the signal's reason. */
 export async function openDesktop(directory: string, signal: AbortSignal): Promise<Desktop> {
   await requireDisplay(directory, signal);
+  await resumeAfterFullDisk(directory, signal);
   return {
     connect: (wanted) => connectDisplay(directory, wanted),
     picture: (wanted) =>
@@ -65,6 +66,21 @@ async function requireDisplay(directory: string, signal: AbortSignal): Promise<v
     throw notReached((error as Error).message);
   } finally {
     display.destroy();
+  }
+}
+
+/**
+ * QEMU pauses a machine whose volume finds no room on the server's disk, so that nothing of it is lost. Whoever comes to look
+ * at it has it try again; as long as there is no room it pauses again.
+ */
+async function resumeAfterFullDisk(directory: string, signal: AbortSignal): Promise<void> {
+  try {
+    await withSecondMonitor(directory, signal, async (qmp, limit) => {
+      if ((await stateOf(qmp, limit)) === 'io-error') await qmp.execute('cont', {}, limit);
+    });
+  } catch {
+    signal.throwIfAborted();
+    // Somebody else speaks to the machine; its display answers all the same.
   }
 }
 

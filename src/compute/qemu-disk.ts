@@ -147,10 +147,10 @@ export async function exists(path: string): Promise<boolean> {
   );
 }
 
-export function diskFull(inward: string): ComputeFailure {
+export function diskFull(inward: string, retryable = false): ComputeFailure {
   return new ComputeFailure(
     'INSUFFICIENT_CAPACITY',
     "The server's disk is full. Its administrator must make room; then try again.",
-    { inward },
+    { retryable, inward },
   );
 }

@@ -7,10 +7,10 @@
 import { constants } from 'node:fs';
 import { chmod, chown, type FileHandle, mkdir, open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import { createFile, DIRECTORY_MODE, withFile } from '../files.ts';
 import { type WorkstationUser, workstationUser } from '../images/confined.ts';
 import { joinGroup, leaveGroup } from './cgroup.ts';
+import { pause } from './changes.ts';
 import { ComputeFailure, type Platform } from './compute.ts';
 import {
   type Detached,
@@ -151,7 +151,7 @@ async function monitorOf(
       signal.throwIfAborted();
       if (performance.now() > endsAt) throw error;
     }
-    await delay(LOOK_AGAIN_MS, undefined, { signal });
+    await pause(LOOK_AGAIN_MS, signal);
   }
 }
 
@@ -268,7 +268,7 @@ async function askAgentToShutDown(directory: string, signal: AbortSignal): Promi
     const agent = await connectAgent(directory, AGENT, limit);
     agent.shutDown();
     // Closed by the guest as it goes down; what was sent must not be lost before.
-    await delay(LOOK_AGAIN_MS, undefined, { signal });
+    await pause(LOOK_AGAIN_MS, signal);
     agent.close();
     return true;
   } catch {

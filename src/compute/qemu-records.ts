@@ -45,6 +45,6 @@ export interface QemuSettings {
 
 export const QEMU_DEFAULTS: Pick<QemuSettings, 'accelerator' | 'agentMs' | 'scriptMs'> = {
   accelerator: 'auto',
-  agentMs: 90_000,
+  agentMs: 120_000,
   scriptMs: 600_000,
 };

@@ -17,7 +17,14 @@ import type { Keys } from '../keys/keys.ts';
 import type { Log } from '../log.ts';
 import { type AcceleratorFound, findAccelerator } from './accelerator.ts';
 import { type ChangeRecord, createChanges, Effects } from './changes.ts';
-import { type Compute, ComputeFailure, type Desktop, volumeGone, type WorkstationRequest } from './compute.ts';
+import {
+  type Change,
+  type Compute,
+  ComputeFailure,
+  type Desktop,
+  volumeGone,
+  type WorkstationRequest,
+} from './compute.ts';
 import { isAlive, type ProcessMark, processesIn } from './detached.ts';
 import { HostCapacity } from './host-capacity.ts';
 import { type InstanceSize, instanceSize } from './instance-types.ts';
@@ -135,10 +142,7 @@ class QemuMachines implements QemuCompute {
     await this.#effect(request, async (signal) => {
       const { id } = request;
       const deletes = request.volume === 'delete';
-      const found = await this.#change(
-        { ...request, signal },
-        (record) => record && (record.power === 'off' ? {} : { power: 'stopping' }),
-      );
+      const found = await this.#markStopping({ ...request, signal });
       if (!found) return;
       await this.#end(id, found, deletes ? 0 : this.#settings.stopMs, signal);
       const volume = deletes ? null : found.volume;
@@ -165,10 +169,7 @@ class QemuMachines implements QemuCompute {
     await this.#effect(request, async (signal) => {
       if ('backupId' in request) return this.#destroyBackup({ ...request, signal });
       const { id } = request;
-      const found = await this.#change(
-        { ...request, signal },
-        (record) => record && (record.power === 'off' ? {} : { power: 'stopping' }),
-      );
+      const found = await this.#markStopping({ ...request, signal });
       await this.#end(id, found, 0, signal);
       await this.#options.keys.destroy(id);
       await rm(this.#place(id), { recursive: true, force: true });
@@ -201,7 +202,7 @@ class QemuMachines implements QemuCompute {
     try {
       await this.#effects.inTurn(change, work);
     } catch (error) {
-      throw asComputeFailure(error, change.signal);
+      throw asComputeFailure(error, change.signal, true);
     }
   }
 
@@ -236,6 +237,16 @@ class QemuMachines implements QemuCompute {
     for (const mark of known) await endMachine({ id, mark, directory, guestMs }, signal);
     await rm(directory, { recursive: true, force: true });
     this.#forget(id);
+  }
+
+  /** A disk that is full does not keep a workstation from being stopped or destroyed: that is what makes room. */
+  async #markStopping(change: Change): Promise<QemuWorkstation | undefined> {
+    try {
+      return await this.#change(change, (record) => record && (record.power === 'off' ? {} : { power: 'stopping' }));
+    } catch (error) {
+      if (!isDiskFull(error)) throw error;
+      return this.#change(change, () => undefined);
+    }
   }
 
   async #destroyBackup({ id, backupId, signal }: { id: string; backupId: string; signal: AbortSignal }): Promise<void> {
@@ -274,7 +285,11 @@ class QemuMachines implements QemuCompute {
     } catch (error) {
       // What nobody would find again is ended in any case. The rest is the next caller's where this one was told to end.
       if (!this.#marks.has(id)) await this.#end(id, undefined, 0, NEVER);
-      if (!signal.aborted) await this.#giveUp(request, found);
+      if (!signal.aborted) {
+        await this.#giveUp(request, found).catch((left) =>
+          this.#options.log.warn({ err: left, workstation: id }, 'what a failed start has left could not be removed'),
+        );
+      }
       throw error;
     }
   }
@@ -298,25 +313,17 @@ class QemuMachines implements QemuCompute {
     return volume;
   }
 
-  /** Leaves nothing half made behind a start that has failed. */
-  async #giveUp(request: WorkstationRequest, before: QemuWorkstation | undefined): Promise<void> {
-    const { id, fence } = request;
+  /** Leaves nothing half made behind a start that has failed, and nothing at all of a first one. */
+  async #giveUp({ id, fence }: WorkstationRequest, before: QemuWorkstation | undefined): Promise<void> {
     const mine = { id, fence, signal: NEVER };
-    const found = await this.#change(mine, (record) =>
-      record && record.power !== 'off' ? { power: 'stopping' } : undefined,
-    );
-    if (found?.power !== 'stopping') return;
+    const found = await this.#markStopping(mine);
+    if (!found || found.power === 'off') return;
     await this.#end(id, found, 0, NEVER);
-    if (found.volume === null) await rm(volumePath(this.#place(id)), { force: true });
-    if (before) {
-      await this.#change(mine, () => ({ power: 'off', machine: null }));
-      return;
-    }
-    if (found.volume === null) {
+    if (!before) {
       await this.#options.keys.destroy(id);
       await rm(this.#place(id), { recursive: true, force: true });
-    }
-    await this.#change(mine, () => (found.volume === null ? 'destroy' : { power: 'off', machine: null }));
+    } else if (found.volume === null) await rm(volumePath(this.#place(id)), { force: true });
+    await this.#change(mine, () => (before ? { power: 'off', machine: null } : 'destroy'));
   }
 }
 
@@ -327,14 +334,21 @@ function unknownType(instanceType: string): ComputeFailure {
   );
 }
 
-/** Whatever went wrong, as the port has it; the end that the caller asked for, as it is. */
-function asComputeFailure(error: unknown, signal: AbortSignal): unknown {
+/**
+ * Whatever went wrong, as the port has it; the end that the caller asked for, as it is. A start for which there is no room
+ * is told so at once; what ends a workstation or keeps it safe is worth trying again.
+ */
+function asComputeFailure(error: unknown, signal: AbortSignal, isWorthRetrying = false): unknown {
   if (error instanceof ComputeFailure || signal.aborted) return error;
-  if (isSystemError(error, 'ENOSPC', 'EDQUOT', 'EFBIG')) return diskFull((error as Error).message);
+  if (isDiskFull(error)) return diskFull((error as Error).message, isWorthRetrying);
   const inward = error instanceof ImageFailure ? (error.inward ?? error.message) : String((error as Error)?.message);
   return new ComputeFailure('INTERNAL_ERROR', "The workstation could not be changed. The server's log says why.", {
     retryable: !(error instanceof ImageFailure) || error.retryable,
     inward,
     cause: error,
   });
+}
+
+function isDiskFull(error: unknown): boolean {
+  return isSystemError(error, 'ENOSPC', 'EDQUOT', 'EFBIG');
 }

@@ -8,7 +8,8 @@ import { unlessAborted } from './changes.ts';
 import { connectIn, type JsonLines, jsonLines } from './json-lines.ts';
 
 const LINE_BYTES_MAX = 1024 * 1024;
-const CONVERSATION_BYTES_MAX = 256 * 1024 * 1024;
+const CONVERSATION_BYTES_MAX = 64 * 1024 * 1024;
+const CONVERSATION_LINES_MAX = 100_000;
 /** What QEMU does at once when it is well; unlocking a disk takes it about a second. */
 const ANSWER_MS_MAX = 20_000;
 
@@ -85,6 +86,7 @@ class Connection implements Qmp {
     this.#lines = jsonLines(socket, {
       lineBytesMax: LINE_BYTES_MAX,
       bytesMax: CONVERSATION_BYTES_MAX,
+      linesMax: CONVERSATION_LINES_MAX,
       onLine: (line) => this.#take(line, greeting, onEvent),
       onEnd: (reason) => {
         this.#lost = new QmpLost(`QEMU's monitor is gone: ${reason.message}`);

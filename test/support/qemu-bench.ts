@@ -2,7 +2,8 @@
  * A host for real virtual machines, in a directory of its own: encrypted images of tiny guests, keys, records, and servers
  * that are opened on it as often as a test asks for. Whatever runs when the test ends is ended with it.
  */
-import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { processesIn } from '../../src/compute/detached.ts';
 import { openQemuCompute, type QemuCompute, type QemuSettings, type QemuWorkstation } from '../../src/compute/qemu.ts';
@@ -10,10 +11,11 @@ import { openRecords, type Records } from '../../src/compute/records.ts';
 import { createFile, withFile } from '../../src/files.ts';
 import { Confinement } from '../../src/images/confined.ts';
 import { encryptDisk } from '../../src/images/encrypt.ts';
+import { type BootSector, bootSectorDisk } from './boot-sector.ts';
 import { ManualClock } from './domain.ts';
 import { SimulatedKeys } from './simulated.ts';
 import { type Owner, temporaryDirectory } from './temporary.ts';
-import { type TinyGuest, tinyGuestDisk } from './tiny-guest.ts';
+import { tinyImage } from './tiny-image.ts';
 import { until } from './until.ts';
 
 const PASSPHRASE = Buffer.from('a passphrase for every image of the tests').toString('base64');
@@ -21,12 +23,14 @@ const KILLED_WITHIN_MS = 120_000;
 
 /** Small and quick: what the tests mean by an instance type. */
 export const TINY = 'tiny.small';
+/** For a Linux. */
+export const LINUX = 'tiny.linux';
 const SIZE = { vcpus: 1, memoryMib: 32 };
 const SETTINGS = {
   accelerator: 'tcg',
   memoryMib: 4_096,
   network: 'none',
-  instanceTypes: { [TINY]: SIZE, 'g4dn.xlarge': SIZE },
+  instanceTypes: { [TINY]: SIZE, [LINUX]: { vcpus: 1, memoryMib: 192 }, 'g4dn.xlarge': SIZE },
   bootMs: 120_000,
   stopMs: 1_000,
   agentMs: 0,
@@ -92,7 +96,7 @@ export class QemuBench {
   }
 
   /** An encrypted image of the guest, under this id. */
-  async addGuest(id: string, guest: TinyGuest): Promise<void> {
+  async addGuest(id: string, guest: Guest): Promise<void> {
     if (existsSync(this.imagePath(id))) return;
     this.keys.dataKeys.set(id, { keyArn: undefined, passphrase: PASSPHRASE });
     copyFileSync(await encryptedGuest(guest), this.imagePath(id));
@@ -111,7 +115,10 @@ export class QemuBench {
   }
 }
 
-const encrypted = new Map<TinyGuest, Promise<string>>();
+/** A boot sector, or a whole Linux with the guest agent. */
+export type Guest = BootSector | 'linux';
+
+const encrypted = new Map<Guest, Promise<string>>();
 let guests: string | undefined;
 
 /** Where encrypted guests are kept for a whole file of tests. */
@@ -119,23 +126,34 @@ export function keepGuests(owner: Owner): void {
   guests = temporaryDirectory(owner);
 }
 
-function encryptedGuest(guest: TinyGuest): Promise<string> {
+function encryptedGuest(guest: Guest): Promise<string> {
   const made = encrypted.get(guest) ?? encryptGuest(guest);
   encrypted.set(guest, made);
   return made;
 }
 
-async function encryptGuest(guest: TinyGuest): Promise<string> {
+async function encryptGuest(guest: Guest): Promise<string> {
   if (guests === undefined) throw new Error('call keepGuests first');
-  const disk = tinyGuestDisk(guest);
-  const path = join(guests, guest);
-  await withFile(createFile(`${path}.raw`), async (source) => {
-    await source.write(disk);
+  if (guest === 'linux') return encryptFile(guest, open(await tinyImage(), 'r'), 'qcow2');
+  const path = join(guests, `${guest}.raw`);
+  writeFileSync(path, bootSectorDisk(guest), { mode: 0o600 });
+  return encryptFile(guest, open(path, 'r'), 'raw');
+}
+
+async function encryptFile(guest: Guest, opening: Promise<FileHandle>, format: 'raw' | 'qcow2'): Promise<string> {
+  const path = join(guests!, guest);
+  // A copy: the tool is let into its source, which others may be using.
+  const copy = `${path}.source`;
+  await withFile(opening, async (source) => writeFileSync(copy, await source.readFile(), { mode: 0o600 }));
+  await withFile(open(copy, 'r'), async (source) => {
+    const header = Buffer.alloc(32);
+    await source.read(header, 0, header.length, 0);
+    const { size } = await source.stat();
     await withFile(createFile(path), (target) =>
       encryptDisk(new Confinement(), {
         source,
-        sourceFormat: 'raw',
-        virtualBytes: disk.length,
+        sourceFormat: format,
+        virtualBytes: format === 'raw' ? size : Number(header.readBigUInt64BE(24)),
         target,
         targetBytesMax: 2 ** 30,
         passphrase: Buffer.from(PASSPHRASE),
@@ -151,5 +169,5 @@ async function encryptGuest(guest: TinyGuest): Promise<string> {
 
 /** What the kernel says of a process. */
 export function statusOf(pid: number, member: string): string | undefined {
-  return new RegExp(`^${member}:\\s*(.*)$`, 'm').exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1];
+  return new RegExp(`^${member}:[ \\t]*(.*)$`, 'm').exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1];
 }

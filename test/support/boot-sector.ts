@@ -27,8 +27,17 @@ const BLACK = 'b81300cd10faf4ebfc';
 const SWITCHING_OFF = 'ba0406b80020eff4';
 /** Writes to its serial line for ever: mov dx, 0x3f8 / mov al, 'x' / next: out dx, al / jmp next */
 const FLOODING = 'baf803b078eeebfd';
-/** Starts again and again: jmp 0xffff:0 */
-const RESETTING = 'ea0000ffff';
+/** Has itself reset again and again: mov al, 0xfe / out 0x64, al / hlt */
+const RESETTING = 'b0fee664f4';
+
+/**
+ * Writes to its disk, 32 KiB at a time and from its 64th sector on, until there is no more of it:
+ *
+ *     xor ax, ax / mov ds, ss, ax / mov sp, 0x7c00
+ *     next: mov si, packet / mov ax, 0x4300 / mov dl, 0x80 / int 0x13 / add dword [packet + 8], 64 / jmp next
+ *     packet: 16 bytes, 64 sectors, from 0x1000:0, to sector 64
+ */
+const FILLING = '31c08ed88ed0bc007cbe1f7cb80043b280cd138306277c408316297c00ebea10004000000000104000000000000000';
 
 const PROGRAMS = {
   counting: COUNTING,
@@ -36,12 +45,13 @@ const PROGRAMS = {
   switchingOff: SWITCHING_OFF,
   flooding: FLOODING,
   resetting: RESETTING,
+  filling: FILLING,
 } as const;
 
-export type TinyGuest = keyof typeof PROGRAMS | 'notBootable';
+export type BootSector = keyof typeof PROGRAMS | 'notBootable';
 
 /** A raw disk of one mebibyte. */
-export function tinyGuestDisk(guest: TinyGuest): Buffer {
+export function bootSectorDisk(guest: BootSector): Buffer {
   const disk = Buffer.alloc(DISK_BYTES);
   if (guest !== 'notBootable') {
     Buffer.from(PROGRAMS[guest], 'hex').copy(disk);
