@@ -58,6 +58,7 @@ export interface Settings {
   /** Undefined: every start ends well. */
   readonly simulatedFailure: ComputeFailureCode | undefined;
   readonly sessionStartsMax: number;
+  readonly streamViewersMax: number;
   readonly leaseMs: number;
   readonly diskReserveBytes: number;
   readonly logLevel: string;
@@ -448,6 +449,13 @@ export const SETTINGS: { readonly [K in keyof Settings]: Setting<Settings[K]> } 
     default: '4',
     meaning: 'Sessions that are created at once; as many again are started again at once',
     parse: whole(1, 256),
+  },
+  streamViewersMax: {
+    env: 'BACKLOT_STREAM_VIEWERS',
+    flag: 'stream-viewers',
+    default: '1',
+    meaning: 'Windows that may show the desktop of one session at once; the newest take the place of older ones',
+    parse: whole(1, 100),
   },
   leaseMs: {
     env: 'BACKLOT_LEASE_SECONDS',

@@ -39,6 +39,8 @@ export interface Engine {
   readonly works: boolean;
   /** Whether it sees every workstation that there is, so that one which it does not see has ended. */
   readonly seesAll: boolean;
+  /** Says in the log what workstations run on, once the server listens; or why there are none. */
+  readonly tell: () => void;
 }
 
 /** What an adapter whose workstations are on this machine is given. */
@@ -82,14 +84,15 @@ export async function openEngine(parts: EngineParts, load: LoadEngine = loadEngi
   const { config, log } = parts;
   const { compute } = config;
   if (compute === 'none') {
-    log.info({ engine: compute }, 'another server has the workstations');
-    return noEngine(parts, OTHER_SERVER, false);
+    return noEngine(parts, OTHER_SERVER, false, () =>
+      log.info({ engine: compute }, 'another server has the workstations'),
+    );
   }
   if (compute === 'auto') return openAutomatically(parts, load);
   await requireNoOther(compute, parts);
   if (compute === 'simulated') {
-    log.info({ engine: compute }, 'this server has workstations that are simulated');
-    return { compute: await openSimulated(parts), name: compute, works: true, seesAll: true };
+    const tell = () => log.info({ engine: compute }, 'this server has workstations that are simulated');
+    return { compute: await openSimulated(parts), name: compute, works: true, seesAll: true, tell };
   }
   const engine = await load(compute);
   const reason = await engine.whyNot();
@@ -103,30 +106,32 @@ async function openAutomatically(parts: EngineParts, load: LoadEngine): Promise<
   const { log } = parts;
   const qemu = await load('qemu');
   const reason = await qemu.whyNot();
-  if (await isElsewhere(parts)) {
-    log.warn({}, `this server has no workstations: ${ELSEWHERE}`);
-    return noEngine(parts, OTHER_SERVER, false);
+  const isHere = reason === undefined ? await takeHome(parts) : !(await isElsewhere(parts));
+  if (!isHere) {
+    return noEngine(parts, OTHER_SERVER, false, () => log.warn({}, `this server has no workstations: ${ELSEWHERE}`));
   }
-  if (reason === undefined && (await takeHome(parts))) {
+  if (reason === undefined) {
     await requireNoOther('qemu', parts);
     return startMachineEngine('qemu', qemu, parts);
   }
-  if (reason === undefined) return noEngine(parts, OTHER_SERVER, false);
-  log.warn({}, `sessions will fail with INSUFFICIENT_CAPACITY, as this server has no workstations: ${reason}`);
-  return noEngine(parts, `This server has no workstations: ${reason}`, true);
+  const tell = () =>
+    log.warn({}, `sessions will fail with INSUFFICIENT_CAPACITY, as this server has no workstations: ${reason}`);
+  return noEngine(parts, `This server has no workstations: ${reason}`, true, tell);
 }
 
 function cannotBe(compute: string, reason: string): StartError {
   return new StartError(`${SETTINGS.compute.env}=${compute} cannot be: ${reason}`);
 }
 
-/** For a server: it says what it has, and, without keeping the start waiting, what its workstations will run with. */
+/** For a server: it tells, without keeping anybody waiting, what its workstations will run with. */
 async function startMachineEngine(name: MachineEngine, engine: EngineModule, parts: EngineParts): Promise<Engine> {
   const { log, config } = parts;
   const compute = await openMachineEngine(name, engine, parts);
-  log.info({ engine: name, ...hostOf(config), network: config.computeNetwork }, 'this server has workstations');
-  compute.accelerator?.().catch((error) => log.error({ err: error }, 'workstations have no accelerator'));
-  return { compute, name, works: true, seesAll: true };
+  const tell = () => {
+    log.info({ engine: name, ...hostOf(config), network: config.computeNetwork }, 'this server has workstations');
+    compute.accelerator?.().catch((error) => log.error({ err: error }, 'workstations have no accelerator'));
+  };
+  return { compute, name, works: true, seesAll: true, tell };
 }
 
 /** What there is for workstations. */
@@ -181,12 +186,12 @@ async function openSimulated({ config, directory, clock }: EngineParts): Promise
   });
 }
 
-function noEngine(parts: EngineParts, why: string, works: boolean): Engine {
+function noEngine(parts: EngineParts, why: string, works: boolean, tell: () => void): Engine {
   const isKept = async (id: string) => {
     const kept = await Promise.all(MACHINE_ENGINES.map((name) => recordFiles(directoryOf(name, parts))));
     return kept.flat().includes(`${id}.json`);
   };
-  return { compute: createNoCompute({ why, isKept }), name: 'none', works, seesAll: false };
+  return { compute: createNoCompute({ why, isKept }), name: 'none', works, seesAll: false, tell };
 }
 
 const MACHINE_ENGINES: readonly MachineEngine[] = ['qemu', 'sandbox'];

@@ -1,9 +1,10 @@
 /** What `GET /metrics` shows, in the Prometheus text format. Labels are operation names, states and counts: never ids. */
-import { Counter, Gauge, Histogram, type Metric, Registry } from 'prom-client';
 import type { AccessLevel } from './contract/operation.ts';
 import { KIND } from './domain/kinds.ts';
 import { lifecycleOf, lifecycles } from './domain/lifecycles.ts';
 import { ServiceError } from './errors.ts';
+import type { ViewerMetrics } from './gateway/viewers.ts';
+import { Counter, Gauge, Histogram, type Metric, type MetricRegistry, Registry } from './prom-client.ts';
 import type { Row, Store } from './store/store.ts';
 
 export interface Metrics {
@@ -14,6 +15,7 @@ export interface Metrics {
   /** A call that ended in an error; by nobody where it never became known who called. */
   readonly refused: (error: unknown, access: AccessLevel, isKnown: boolean) => void;
   readonly auditOmitted: (lines: number) => void;
+  readonly streams: ViewerMetrics;
   readonly render: () => Promise<{ contentType: string; body: string }>;
 }
 
@@ -70,6 +72,7 @@ export function createMetrics(store: Store, now: () => number, imageBytes: () =>
     },
     workstationEnded: sessions.workstationEnded,
     ...createRefusalCounts(registers),
+    streams: createStreamMetrics(registers),
     render: async () => ({ contentType: registers[0]!.contentType, body: await registers[0]!.metrics() }),
   };
 }
@@ -78,7 +81,7 @@ export function createMetrics(store: Store, now: () => number, imageBytes: () =>
 const START_BUCKETS = [1, 3, 10, 30, 60, 120, 300, 600];
 
 function createSessionMetrics(
-  registers: Registry[],
+  registers: MetricRegistry[],
   store: Store,
   now: () => number,
 ): Pick<Metrics, 'moved' | 'workstationEnded'> {
@@ -115,7 +118,7 @@ function createSessionMetrics(
 }
 
 /** Labels are names of errors, codes and classes, of which the code has a fixed number each. */
-function createRefusalCounts(registers: Registry[]): Pick<Metrics, 'refused' | 'auditOmitted'> {
+function createRefusalCounts(registers: MetricRegistry[]): Pick<Metrics, 'refused' | 'auditOmitted'> {
   const throttled = new Counter({
     name: 'backlot_throttled_requests_total',
     help: 'Calls that were told to wait, by class (read or write) and code',
@@ -151,6 +154,43 @@ function createRefusalCounts(registers: Registry[]): Pick<Metrics, 'refused' | '
   };
 }
 
+/** In seconds: a piece of picture that waits longer than a screen takes to be drawn is one that is seen to be late. */
+const RELAY_BUCKETS = [0.000_1, 0.000_3, 0.001, 0.003, 0.01, 0.03, 0.1, 1];
+
+function createStreamMetrics(registers: MetricRegistry[]): ViewerMetrics {
+  const now = new Gauge({ name: 'backlot_viewers', help: 'Windows that show a desktop', registers });
+  const endings = new Counter({
+    name: 'backlot_viewers_ended_total',
+    help: 'Windows that no longer show a desktop, by reason',
+    labelNames: ['reason'],
+    registers,
+  });
+  const bytes = new Counter({
+    name: 'backlot_stream_bytes_total',
+    help: 'Bytes between desktops and viewers, by direction',
+    labelNames: ['direction'],
+    registers,
+  });
+  const relay = new Histogram({
+    name: 'backlot_relay_seconds',
+    help: 'Time from the arrival of a piece of picture to its being handed to the network',
+    buckets: RELAY_BUCKETS,
+    registers,
+  });
+  return {
+    connected: () => now.inc(),
+    ended: (reason) => {
+      now.dec();
+      endings.inc({ reason });
+    },
+    toViewer: (count, seconds) => {
+      bytes.inc({ direction: 'to_viewer' }, count);
+      relay.observe(seconds);
+    },
+    fromViewer: (count) => bytes.inc({ direction: 'from_viewer' }, count),
+  };
+}
+
 /** In seconds; what takes longer than the last is counted beyond it. */
 const DURATION_BUCKETS = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3];
 
@@ -181,7 +221,7 @@ class RequestCounts {
     counts.seconds += seconds;
   };
 
-  showIn(registry: Registry): void {
+  showIn(registry: MetricRegistry): void {
     const operations = this.#operations;
     new Counter({
       name: 'backlot_requests_total',

@@ -4,7 +4,7 @@
  */
 import { statfs } from 'node:fs/promises';
 import type { Server } from 'node:http';
-import { Server as TlsServer } from 'node:https';
+import type { Server as TlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { readCertificate, tellOfCertificate } from './certificate.ts';
@@ -26,6 +26,7 @@ import { perform } from './domain/perform.ts';
 import { createThrottle, type Throttle } from './domain/throttle.ts';
 import { Turns } from './domain/turns.ts';
 import { type Engine, openEngine } from './engine.ts';
+import { createGateway } from './gateway/gateway.ts';
 import { createIds, type Ids } from './ids.ts';
 import { type ImageDirectory, openImageDirectory } from './images/directory.ts';
 import { keepPlace, makeFirstAccessKey, placeOf, requireOwnKeys } from './installation.ts';
@@ -38,8 +39,9 @@ import type { Store } from './store/store.ts';
 import { Arrivals } from './wire/arrivals.ts';
 import { type Credential, createAuthenticator } from './wire/authenticate.ts';
 import { answerLogin } from './wire/login.ts';
+import type { PlainAnswer, PlainRequest } from './wire/plain.ts';
 import { createRouter } from './wire/router.ts';
-import { type Certificate, createApiServer, type PlainAnswer, type PlainRequest } from './wire/server.ts';
+import { type Certificate, createApiServer } from './wire/server.ts';
 import { launchProfileJobs } from './worker/launch-profile.ts';
 import { streamingImageJobs } from './worker/streaming-image.ts';
 import { streamingSessionJobs } from './worker/streaming-session.ts';
@@ -57,6 +59,8 @@ export interface Overrides {
   readonly ids?: Ids;
   readonly log?: Log;
   readonly pollMs?: number;
+  /** What workstations run on, given what the settings chose. */
+  readonly compute?: (chosen: Compute) => Compute;
 }
 
 /** What a command needs to work beside a running server. */
@@ -164,7 +168,8 @@ export async function createService(config: Config, overrides: Overrides = {}): 
       await parts.store.close();
       throw new StartError(reasonOf(error));
     });
-    return assemble({ ...parts, engine, compute: engine.compute }, overrides, unlock, certificate);
+    const compute = overrides.compute?.(engine.compute) ?? engine.compute;
+    return assemble({ ...parts, engine, compute }, overrides, unlock, certificate);
   } catch (error) {
     unlock();
     throw error;
@@ -213,6 +218,11 @@ function assemble(
   const services: Services = { ...parts, turns: new Turns(), audit, wake: worker.wake };
   const throttle = throttleOf(config);
   const loginParts = { ...parts, passwords: createPasswords(), limits: new LoginLimits(), loginMs: config.loginMs };
+  const gateway = createGateway({
+    ...parts,
+    metrics: metrics.streams,
+    services: { ...parts, viewersMax: config.streamViewersMax },
+  });
   let ready = false;
   let wakes: Wakes | undefined;
   const server = createApiServer<Handler<OperationName>, Principal>(
@@ -229,6 +239,8 @@ function assemble(
         metrics.refused(error, call.operation.access, principal !== undefined);
         if (principal) audit.refused({ ...call, principal }, error);
       },
+      findPlace: gateway.findPlace,
+      upgrades: gateway.upgrades,
     },
     new Map<string, (request: PlainRequest) => Promise<PlainAnswer>>([
       ['GET /healthz', async () => plainText(200, 'ok')],
@@ -259,12 +271,14 @@ function assemble(
       if (engine.seesAll) health.start();
       ready = true;
       log.info({ address: parts.address.url }, 'listening');
+      engine.tell();
       if (certificate) tellOfCertificate(certificate, clock, log);
       return parts.address.url;
     },
     renewCertificate: () => renewCertificate(server, parts),
     close: async (graceMs = GRACE_MS) => {
       ready = false;
+      gateway.close();
       const closed = server.listening ? new Promise((resolve) => server.close(resolve)) : undefined;
       server.closeIdleConnections();
       const impatience = setTimeout(() => server.closeAllConnections(), graceMs);
@@ -302,7 +316,7 @@ async function listenToOthers({ config, log }: Parts, { wake }: Worker): Promise
 }
 
 function renewCertificate(server: Server | TlsServer, { config, clock, log }: Parts): void {
-  if (!(server instanceof TlsServer)) return;
+  if (!('setSecureContext' in server)) return;
   try {
     const certificate = readCertificate(config)!;
     server.setSecureContext(certificate);

@@ -82,7 +82,8 @@ describe('auto', () => {
     const { parts, said } = partsOf(t);
     const { load, opened } = engines(MISSING);
     const engine = await openEngine(parts, load);
-    assert.deepEqual([shape(engine), opened.length], [['none', true, false], 0]);
+    assert.deepEqual([shape(engine), opened.length, said], [['none', true, false], 0, []]);
+    engine.tell();
     assert.deepEqual(said, [
       `sessions will fail with INSUFFICIENT_CAPACITY, as this server has no workstations: ${MISSING}`,
     ]);
@@ -167,6 +168,7 @@ describe('servers on one database', () => {
     const automatic = partsOf(t, { shared: true, store });
     const second = await openEngine(automatic.parts, load);
     assert.deepEqual(shape(second), ['none', false, false]);
+    second.tell();
     assert.match(automatic.said.join(), /another server on this database has the workstations.*backlot session adopt/);
     const chosen = partsOf(t, { shared: true, store, settings: { BACKLOT_COMPUTE: 'qemu' } });
     await assert.rejects(openEngine(chosen.parts, load), {

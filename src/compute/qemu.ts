@@ -69,7 +69,7 @@ export async function whyNoQemu(): Promise<string | undefined> {
   return `${missing.join(' and ')} missing: apt-get install ${packages.join(' ')}`;
 }
 
-/** Ends and removes what no record knows of; whatever else runs goes on. */
+/** Finds the machines that run, and goes on with them. */
 export async function openQemuCompute(options: QemuComputeOptions): Promise<QemuCompute> {
   makePrivateDirectory(options.directory);
   const compute = new QemuMachines({ ...options, directory: await realpath(options.directory) });
@@ -100,9 +100,9 @@ class QemuMachines implements QemuCompute {
     return this.#accelerator;
   }
 
-  /** Counts the machines that run, and removes what has no record: it was about to be destroyed. */
+  /** Counts the machines that run. What no record knows is told of and left alone: it may be the work of somebody's day. */
   async takeStock(): Promise<void> {
-    const { records, directory } = this.#options;
+    const { records, directory, log } = this.#options;
     // Looked at before the records: another process may be making a workstation, whose record is the first thing of it.
     const places = (await readdir(directory)).filter((name) => PLACE.test(name));
     const ids = new Set(await records.ids());
@@ -111,8 +111,7 @@ class QemuMachines implements QemuCompute {
       if (machine && isAlive(machine.mark)) this.#know(id, machine.mark, machine.size);
     }
     for (const id of places.filter((name) => !ids.has(name))) {
-      await this.#end(id, undefined, 0, NEVER);
-      await rm(join(directory, id), { recursive: true, force: true });
+      log.warn({ id }, 'there are files of a workstation that has no record; they are left alone');
     }
   }
 

@@ -9,7 +9,7 @@
 import type { Operation } from '../contract/operation.ts';
 import type { Members, Shape } from '../contract/shape.ts';
 import { ServiceError } from '../errors.ts';
-import type { AuditLine, Store, Write } from '../store/store.ts';
+import type { AuditLine, Row, Store, Write } from '../store/store.ts';
 import { plainAddress } from './access-context.ts';
 import { parseArn } from './arn.ts';
 import { Buckets } from './buckets.ts';
@@ -293,6 +293,29 @@ export function loginLine(origin: Origin, made: Principal, { clock, ids }: Pick<
     resourceId: accessKeyId,
     outcome: 'ok',
     doc: JSON.stringify({ role, ...sourceOf(origin) } satisfies AuditDetails),
+  };
+  return { op: 'audit', line };
+}
+
+// Viewers
+
+/** The line of a stream's being opened, by whoever had its address; it names who had asked for that. */
+export function openedLine(
+  origin: Origin,
+  stream: Row,
+  askedBy: string,
+  { clock, ids }: Pick<Parts, 'clock' | 'ids'>,
+): Write {
+  const line: AuditLine = {
+    at: clock.now(),
+    id: origin.requestId ?? ids.uuid(),
+    principalId: askedBy,
+    accessKeyId: '',
+    operation: 'open-stream',
+    studioId: stream.studioId,
+    resourceId: stream.id,
+    outcome: 'ok',
+    doc: JSON.stringify(sourceOf(origin) satisfies AuditDetails),
   };
   return { op: 'audit', line };
 }

@@ -13,6 +13,7 @@ export const KIND = {
   groupMember: 'group-member',
   streamingSession: 'streaming-session',
   streamingSessionStream: 'streaming-session-stream',
+  viewer: 'viewer',
   streamingSessionBackup: 'streaming-session-backup',
   eula: 'eula',
   eulaAcceptance: 'eula-acceptance',

@@ -23,7 +23,7 @@ const FAILURES = ['NETWORK_CONNECTION_ERROR', 'INTERNAL_ERROR'] as const;
 const gone = { to: 'DELETED', statusCode: 'STREAM_DELETED' } as const;
 
 export type StreamingSessionStreamState = NonNullable<StreamingSessionStream['state']>;
-export type StreamingSessionStreamEvent = 'opened' | 'openFailed' | 'expired' | 'closed';
+export type StreamingSessionStreamEvent = 'opened' | 'openFailed' | 'redeemed' | 'expired' | 'closed';
 export type StreamingSessionStreamWork = 'open' | 'expire' | 'purge';
 
 /** Streams have no status message. */
@@ -51,11 +51,11 @@ export const streamingSessionStreamLifecycle = defineLifecycle<
       },
     },
     READY: {
-      meaning: 'The address is good, until `expiresAt` or until the session stops.',
+      meaning: 'The address can be opened, once, until `expiresAt` or until the session stops.',
       statusCodes: ['STREAM_READY'],
       work: 'expire',
       workAfter: 'event',
-      on: { expired: gone, closed: gone },
+      on: { expired: gone, closed: gone, redeemed: { to: 'READY' } },
     },
     CREATE_FAILED: {
       meaning: 'The desktop cannot be reached; the status says why. It goes by itself after a while.',
@@ -94,10 +94,12 @@ export interface StreamingSessionStreamPrivate {
   readonly ticketSha256?: string;
   /** The ticket under the key service, with the stream's id as context. */
   readonly sealedTicket?: string;
+  /** When the ticket was redeemed: it is of no use any more. */
+  readonly redeemedAt?: number;
 }
 
-/** Takes the ticket away, together with the address that shows it. */
-export const NO_TICKET = { ticketSha256: undefined, sealedTicket: undefined } as const;
+/** Takes the ticket away, together with the address that shows it. What was opened with it goes on (see viewer.ts). */
+export const NO_TICKET = { ticketSha256: undefined, sealedTicket: undefined, redeemedAt: undefined } as const;
 
 function newStream(
   session: Row,

@@ -11,7 +11,7 @@ import { mkdir, mkdtemp, readFile, rm, statfs } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DISK_PROGRAMS, makeBootableDisk } from './build-disk.ts';
-import { type ProgramOptions, requirePrograms, runProgram } from './build-program.ts';
+import { type ProgramOptions, requirePrograms, runBy, runProgram } from './build-program.ts';
 import { ImageFailure } from './images.ts';
 
 const CUSTOMIZE = join(import.meta.dirname, 'debian-desktop.sh');
@@ -20,7 +20,10 @@ const LABEL = 'desktop';
 const SCRATCH_BYTES_MIN = 4 * 2 ** 30;
 const KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg';
 
-const PROGRAMS = { mmdebstrap: 'mmdebstrap', 'apt-get': 'apt', tar: 'tar', [KEYRING]: 'debian-archive-keyring' };
+const PROGRAMS = {
+  ...{ mmdebstrap: 'mmdebstrap', 'apt-get': 'apt', tar: 'tar', unshare: 'util-linux' },
+  [KEYRING]: 'debian-archive-keyring',
+};
 
 const PACKAGES = [
   ...['linux-image-amd64', 'initramfs-tools', 'lz4', 'systemd-sysv', 'udev', 'dbus', 'libpam-systemd', 'kmod'],
@@ -82,7 +85,7 @@ const TRIMMED_KERNEL = [
   ...DRIVERS.map((name) => `path-include=/lib/modules/*/kernel/drivers/${name}*`),
 ];
 
-/** Draws three dimensions without a graphics card. It is a third of everything. */
+/** Draws three dimensions without a graphics card, by a compiler (LLVM) that is large. */
 const WITHOUT_OPENGL = ['libLLVM*', 'libz3*', 'dri/*'].map((name) => `path-exclude=/usr/lib/x86_64-linux-gnu/${name}`);
 
 /** What must be there before the kernel comes: its installation makes the initrd, which is quick when it is small. */
@@ -145,7 +148,7 @@ export async function withDesktop<T>(request: DesktopRequest, use: (disk: string
     await mkdir(tree);
     // The system's users own its files: where we may not say so, fakeroot remembers it.
     const owned = join(scratch, 'owned');
-    await runAs(
+    await runBy(
       rights.unpack(owned),
       ['tar', '--numeric-owner', '-xpf', archive, '-C', tree, '--exclude=./dev/*'],
       options,
@@ -175,15 +178,21 @@ async function requireSpace(directory: string): Promise<void> {
 /** How Debian is installed by who we are, and how files get and keep their owners. */
 interface Rights {
   readonly mode: 'root' | 'unshare' | 'fakechroot';
+  /** What programs are run by. */
+  readonly install: readonly string[];
   readonly unpack: (owned: string) => readonly string[];
   readonly read: (owned: string) => readonly string[];
 }
 
 async function chooseRights(signal: AbortSignal): Promise<Rights> {
   await requirePrograms({ ...PROGRAMS, ...DISK_PROGRAMS });
-  if (process.getuid!() === 0) return { mode: 'root', unpack: () => [], read: () => [] };
+  if (process.getuid!() === 0) {
+    // Root mounts what packages need while they are installed: where that is gone with the last program, however it ends.
+    return { mode: 'root', install: ['unshare', '--mount', '--'], unpack: () => [], read: () => [] };
+  }
   await requirePrograms({ fakeroot: 'fakeroot' });
   const remembered = {
+    install: [],
     unpack: (owned: string) => ['fakeroot', '-s', owned, '--'],
     read: (owned: string) => ['fakeroot', '-i', owned, '--'],
   };
@@ -195,7 +204,9 @@ async function chooseRights(signal: AbortSignal): Promise<Rights> {
   if (await works(runProgram('mmdebstrap', ['--unshare-helper', '/bin/true'], { signal }))) {
     return { mode: 'unshare', ...remembered };
   }
-  if (await works(requirePrograms({ fakechroot: 'fakechroot' }))) return { mode: 'fakechroot', ...remembered };
+  if (await works(requirePrograms({ fakechroot: 'fakechroot' }))) {
+    return { mode: 'fakechroot', ...remembered };
+  }
   throw new ImageFailure(
     'TOOL_MISSING',
     'Without being root, this needs user namespaces with ids of your own: sudo apt-get install uidmap, and a line for you ' +
@@ -205,14 +216,14 @@ async function chooseRights(signal: AbortSignal): Promise<Rights> {
 
 async function installSystem(
   { suite, mirror, packages, openGl, onProgress }: DesktopRequest,
-  { mode }: Rights,
+  { mode, install }: Rights,
   archive: string,
   options: ProgramOptions,
 ): Promise<void> {
   const leftOut = [...LEFT_OUT, ...TRIMMED_KERNEL, ...(openGl ? [] : WITHOUT_OPENGL)];
   const progress = new InstallProgress((percent) => onProgress('Installing Debian', percent));
   const words = [
-    ...[`--mode=${mode}`, '--variant=minbase', '--architectures=amd64', '--format=tar', '--verbose'],
+    ...['mmdebstrap', `--mode=${mode}`, '--variant=minbase', '--architectures=amd64', '--format=tar', '--verbose'],
     ...['APT::Install-Recommends "false"', ...(await settingsOfApt(options))].map((line) => `--aptopt=${line}`),
     ...leftOut.map((line) => `--dpkgopt=${line}`),
     `--include=${[...PACKAGES, ...packages].join(',')}`,
@@ -220,7 +231,7 @@ async function installSystem(
     `--customize-hook=${await readFile(CUSTOMIZE, 'utf8')}`,
     ...[suite, archive, ...(mirror === undefined ? await sourcesOfApt(suite, options) : [mirror])],
   ];
-  await runProgram('mmdebstrap', words, { ...options, onLine: (line) => progress.take(line) });
+  await runBy(install, words, { ...options, onLine: (line) => progress.take(line) });
 }
 
 /** Lines of sources.list for this release as this machine has them; none where it has none: mmdebstrap knows Debian's. */
@@ -262,9 +273,4 @@ class InstallProgress {
     }
     if (this.#packages > 0) this.#tell(Math.min(99, (this.#steps / (3 * this.#packages)) * 100));
   }
-}
-
-function runAs(prefix: readonly string[], words: readonly string[], options: ProgramOptions): Promise<string> {
-  const [program, ...rest] = [...prefix, ...words];
-  return runProgram(program!, rest, options);
 }

@@ -10,7 +10,7 @@ import { randomBytes } from 'node:crypto';
 import { type FileHandle, open, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createFile, withFile } from '../files.ts';
-import { type Needed, type ProgramOptions, runProgram } from './build-program.ts';
+import { type Needed, type ProgramOptions, runBy, runProgram } from './build-program.ts';
 
 const SECTOR_BYTES = 512;
 /** Where partitions begin since disks have larger sectors: GRUB has the space before it to itself. */
@@ -61,14 +61,13 @@ export async function makeBootableDisk(request: DiskRequest, options: ProgramOpt
   const partitionBytes = diskMebibytes * 2 ** 20 - PARTITION_SECTOR * SECTOR_BYTES;
   try {
     await withFile(createFile(raw), (disk) => disk.truncate(diskMebibytes * 2 ** 20));
-    const [makeFileSystem, ...words] = [
-      ...ownership,
+    const makeFileSystem = [
       ...['mke2fs', '-q', '-t', 'ext4', '-L', label, '-m', '1', '-d', tree],
       ...['-E', `offset=${PARTITION_SECTOR * SECTOR_BYTES},root_owner=0:0`],
       // GRUB 2.06 knows neither, and refuses a file system that has them.
       ...['-O', '^metadata_csum_seed,^orphan_file', raw, `${partitionBytes / 1024}k`],
     ];
-    await runProgram(makeFileSystem!, words, options);
+    await runBy(ownership, makeFileSystem, options);
     await writeFile(script, `set root=${GRUB_ROOT}\n${grubScript}`);
     const modules = ['biosdisk', 'part_msdos', 'ext2', 'linux', 'boot'];
     const where = ['-O', 'i386-pc', '-c', script, '-p', `${GRUB_ROOT}/boot/grub`, '-o', core];

@@ -22,6 +22,8 @@ export interface ProgramOptions {
   readonly onLine?: (line: string) => void;
   /** Where it may keep what it needs only while it runs. */
   readonly scratch?: string;
+  /** What it is called in a message; its own name where absent. */
+  readonly name?: string;
 }
 
 const LINES_KEPT = 20;
@@ -51,11 +53,17 @@ function isThere(program: string): Promise<boolean> {
   );
 }
 
+/** Runs a program by another, which becomes it or watches over it. */
+export function runBy(wrapper: readonly string[], words: readonly string[], options: ProgramOptions): Promise<string> {
+  const [program, ...rest] = [...wrapper, ...words];
+  return runProgram(program!, rest, { ...options, name: words[0]! });
+}
+
 /** @returns what it wrote to standard output. @throws ImageFailure TOOL_FAILED with its last words; the signal's reason. */
 export async function runProgram(
   program: string,
   args: readonly string[],
-  { signal, onLine, scratch = tmpdir() }: ProgramOptions,
+  { signal, onLine, scratch = tmpdir(), name = program }: ProgramOptions,
 ): Promise<string> {
   const path = await requireTool(program);
   signal.throwIfAborted();
@@ -87,7 +95,7 @@ export async function runProgram(
     });
     signal.throwIfAborted();
     if (ended === 0) return output;
-    throw new ImageFailure('TOOL_FAILED', `${program} ended with ${ended}. It said: ${lastLines.join('\n')}`);
+    throw new ImageFailure('TOOL_FAILED', `${name} ended with ${ended}. It said: ${lastLines.join('\n')}`);
   } finally {
     signal.removeEventListener('abort', stop.begin);
     stop.done();

@@ -32,13 +32,17 @@ put 644 /etc/skel/.jwmrc <<'END'
     <Exit label="Leave the desktop" confirm="true"/>
   </RootMenu>
   <Tray x="0" y="-1" height="36">
-    <TrayButton label=" Menu ">root:1</TrayButton>
-    <TrayButton label=" Terminal ">exec:xterm</TrayButton>
-    <TrayButton label=" Files ">exec:thunar</TrayButton>
     <Spacer width="8"/>
+    <TrayButton label="Menu">root:1</TrayButton>
+    <Spacer width="12"/>
+    <TrayButton label="Terminal">exec:xterm</TrayButton>
+    <Spacer width="12"/>
+    <TrayButton label="Files">exec:thunar</TrayButton>
+    <Spacer width="16"/>
     <TaskList maxwidth="220"/>
     <Dock/>
-    <Clock format=" %a %H:%M "/>
+    <Clock format="%a %H:%M"/>
+    <Spacer width="8"/>
   </Tray>
   <Desktops width="1" height="1">
     <Background type="gradient">#3b4a63:#171a21</Background>

@@ -4,7 +4,7 @@
  * are JSON by their content type, which such a page may not send unasked, and its asking is not answered (see server.ts).
  */
 import { ServiceError, validationFailed } from '../errors.ts';
-import type { PlainAnswer, PlainRequest } from './server.ts';
+import type { PlainAnswer, PlainRequest } from './plain.ts';
 
 export interface Login {
   readonly userName: string;

@@ -7,11 +7,13 @@ import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 
-interface Refusal {
+export interface Refusal {
   readonly status: number;
   readonly reason: string;
   readonly message: string;
   readonly code: string;
+  /** Name of the error, where it is another than that of a request which is no valid one. */
+  readonly name?: string;
 }
 
 const TUNNEL = { status: 400, reason: 'Bad Request', message: 'This server is no proxy', code: 'NO_PROXY' };
@@ -94,7 +96,8 @@ function unfinished(answers: Answers | undefined): ServerResponse | undefined {
   return last?.closed ? undefined : last;
 }
 
-function refuse(socket: Duplex, { status, reason, message, code }: Refusal): void {
+/** Answers on a connection that is no request's any more, and closes it. */
+export function refuse(socket: Duplex, { status, reason, message, code, name = 'ValidationException' }: Refusal): void {
   // Its last answer has closed it already.
   if (socket.writableEnded) return;
   if (!socket.writable) {
@@ -103,8 +106,8 @@ function refuse(socket: Duplex, { status, reason, message, code }: Refusal): voi
   }
   const body = JSON.stringify({ message, code });
   socket.end(
-    `HTTP/1.1 ${status} ${reason}\r\nContent-Type: application/json\r\nx-amzn-ErrorType: ValidationException\r\n` +
-      `x-amzn-RequestId: ${randomUUID()}\r\nContent-Length: ${body.length}\r\nConnection: close\r\n\r\n${body}`,
+    `HTTP/1.1 ${status} ${reason}\r\nContent-Type: application/json\r\nx-amzn-ErrorType: ${name}\r\n` +
+      `x-amzn-RequestId: ${randomUUID()}\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
   );
   setTimeout(() => socket.destroy(), LINGER_MS).unref();
 }

@@ -6,15 +6,20 @@
  * and nowhere else, and the inward text of an error goes to the log, never to the caller.
  */
 import { randomUUID } from 'node:crypto';
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import { createServer as createTlsServer, type Server as TlsServer } from 'node:https';
+import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'node:http';
+import type { Server as TlsServer } from 'node:https';
 import type { Socket } from 'node:net';
 import type { Operation } from '../contract/operation.ts';
 import { type OutwardError, ServiceError, validationFailed } from '../errors.ts';
+import { answerPlain, PLAIN_BODY_BYTES_MAX, type PlainPlace, type PlainPlaces } from './plain.ts';
 import { createRefuser } from './refuse.ts';
 import { errorBody, readInput } from './rest-json.ts';
 import type { Match } from './router.ts';
 import type { SignedRequest } from './sigv4.ts';
+import { createUpgrader, pathOf, type Upgrades } from './upgrade.ts';
+
+/** Not by `import`, which reads every export at once: some of them load a whole HTTP client, and every start would wait for it. */
+const { createServer } = process.getBuiltinModule('node:http');
 
 /** What is behind the front door. `P` is whoever signed. */
 export interface Api<H, P> {
@@ -32,6 +37,9 @@ export interface Api<H, P> {
   ) => Promise<string | Buffer>;
   /** Told of every call of an operation that ended in an error, before it is answered. */
   readonly refused: (call: RefusedCall<P>, error: unknown) => void;
+  /** Places outside the API whose paths hold ids. */
+  readonly findPlace?: (method: string, path: string) => PlainPlace | undefined;
+  readonly upgrades?: Upgrades;
 }
 
 /** Where a request came from, and what its answer calls it. */
@@ -48,27 +56,6 @@ export interface RefusedCall<P> {
   readonly input: Readonly<Record<string, unknown>> | undefined;
   readonly origin: Origin;
 }
-
-/** What comes to a place outside the API. The body is empty but for a POST. */
-export interface PlainRequest {
-  readonly contentType: string | undefined;
-  readonly body: Buffer;
-  readonly origin: Origin;
-}
-
-export interface PlainAnswer {
-  readonly status: number;
-  readonly contentType: string;
-  readonly body: string;
-  /** Nothing on the way may keep it. */
-  readonly isSecret?: boolean;
-}
-
-/** By method and path, as `GET /healthz`. They have no signature, and nothing for pages of other sites. */
-export type PlainPlaces = ReadonlyMap<string, (request: PlainRequest) => Promise<PlainAnswer>>;
-
-/** More than any body of a plain place needs. */
-const PLAIN_BODY_BYTES_MAX = 4_096;
 
 export interface ServerLimits {
   readonly bodyBytesMax: number;
@@ -133,6 +120,7 @@ export function createApiServer<H, P>(
   const refuser = createRefuser((status) => events.answered('Unknown', status, 0));
   const listener = (request: IncomingMessage, response: ServerResponse) =>
     void serve(api, plain, limits, events, refuser.began, request, response);
+  const { upgrades } = api;
   const options = {
     maxHeaderSize: limits.headerBytesMax,
     requestTimeout: limits.requestMs,
@@ -144,6 +132,8 @@ export function createApiServer<H, P>(
     optimizeEmptyRequests: true,
     // Node would refuse it without a request id and an error's name, as it would an unknown expectation.
     requireHostHeader: false,
+    shouldUpgradeCallback: ({ method, url }: IncomingMessage) =>
+      method === 'GET' && upgrades !== undefined && upgrades.takes(pathOf(url!)),
   };
   const server = certificate ? overTls(certificate, options, listener) : createServer(options, listener);
   server.maxConnections = limits.connectionsMax;
@@ -151,15 +141,14 @@ export function createApiServer<H, P>(
   server.on('checkExpectation', listener);
   server.on('clientError', refuser.unparsable);
   server.on('connect', refuser.tunnel);
+  if (upgrades) server.on('upgrade', createUpgrader(upgrades, events, outwardOf));
   return server;
 }
 
-function overTls(
-  { cert, key }: Certificate,
-  options: object,
-  listener: Parameters<typeof createTlsServer>[1],
-): TlsServer {
-  const server = createTlsServer({ ...options, cert, key, handshakeTimeout: HANDSHAKE_MS }, listener);
+function overTls({ cert, key }: Certificate, options: object, listener: RequestListener): TlsServer {
+  const server = process
+    .getBuiltinModule('node:https')
+    .createServer({ ...options, cert, key, handshakeTimeout: HANDSHAKE_MS }, listener);
   // Node would hand it on as a request that cannot be parsed; but an answer in the clear is none to a client of TLS.
   server.removeAllListeners('tlsClientError');
   server.on('tlsClientError', (_error: Error, socket: Socket) => socket.destroy());
@@ -193,16 +182,18 @@ async function serve<H, P>(
     const queryAt = target.indexOf('?');
     const path = queryAt < 0 ? target : target.slice(0, queryAt);
     const plainly = plain.get(`${request.method} ${path}`);
-    isForAll = plainly === undefined && !plain.has(`POST ${path}`);
+    const place = plainly ? { operation: path, answer: plainly } : api.findPlace?.(request.method!, path);
+    isForAll = place === undefined && !plain.has(`POST ${path}`);
     if (request.method === 'OPTIONS') {
       status = answer(request, response, 204, requestId, '', isForAll ? PREFLIGHT_HEADERS : []);
       return;
     }
-    if (plainly) {
-      operationName = path;
+    if (place) {
+      operationName = place.operation;
       const body = hasBody(request) ? await readBody(request, PLAIN_BODY_BYTES_MAX) : NO_BODY;
-      const contentType = request.headers['content-type'];
-      status = answerPlain(response, requestId, await plainly({ contentType, body, origin }));
+      const { headers } = request;
+      const contentType = headers['content-type'];
+      status = answerPlain(response, requestId, await place.answer({ contentType, headers, body, origin }));
       return;
     }
     match = api.match(request.method!, path);
@@ -312,18 +303,6 @@ function answer(
   if (status === 204) response.end();
   // As many bytes as characters: plain ASCII, which Node writes faster when it is told.
   else response.end(body, bytes === body.length ? 'latin1' : 'utf8');
-  return status;
-}
-
-function answerPlain(response: ServerResponse, requestId: string, answered: PlainAnswer): number {
-  const { status, contentType, body, isSecret } = answered;
-  response.writeHead(status, {
-    'Content-Type': contentType,
-    'Content-Length': Buffer.byteLength(body),
-    'x-amzn-RequestId': requestId,
-    ...(isSecret && { 'Cache-Control': 'no-store' }),
-  });
-  response.end(body);
   return status;
 }
 

@@ -17,6 +17,7 @@ import { streamingSessionBackupLifecycle } from '../domain/streaming-session-bac
 import { endOfTime, limitWhenReady, limitWhenStopped } from '../domain/streaming-session-clock.ts';
 import { ENDED_BY_ITSELF } from '../domain/streaming-session-ended.ts';
 import { NO_TICKET, streamingSessionStreamLifecycle } from '../domain/streaming-session-stream.ts';
+import { endViewersOf } from '../domain/viewer.ts';
 import type { Ids } from '../ids.ts';
 import type { Row, Store } from '../store/store.ts';
 import { moveChildren } from './children.ts';
@@ -147,12 +148,13 @@ async function destroySession(row: Row, { signal }: JobContext, ports: Streaming
   return { event: { type: 'deleted', releaseName: true } };
 }
 
-export function closeStreams(
+export async function closeStreams(
   { id }: Row,
   ports: Pick<StreamingSessionPorts, 'store' | 'clock'> & { readonly settings: { readonly tombstoneMs: number } },
 ): Promise<void> {
   const closed = { type: 'closed', privateChanges: NO_TICKET };
-  return moveChildren(id, streamingSessionStreamLifecycle as Lifecycle, closed, ports);
+  await moveChildren(id, streamingSessionStreamLifecycle as Lifecycle, closed, ports);
+  await endViewersOf(id, ports.store);
 }
 
 /** What a caller could have done a moment earlier. */

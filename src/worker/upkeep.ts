@@ -1,5 +1,5 @@
 /**
- * What no row asks for: expired tokens, old lines of the audit and keys whose log-in has ended are deleted, and what a
+ * What no row asks for: expired tokens, old lines of the audit, keys whose log-in has ended and viewers that went are deleted, and what a
  * deleted or failed image or session has left is destroyed, bytes and workstations. It finds its work by looking at what
  * is there, so a crash at any point loses nothing. Machine images are not its matter: their rows show what is left of one.
  * It must never touch what may still be in the making, nor what the database does not know.
@@ -9,6 +9,7 @@ import type { Compute } from '../compute/compute.ts';
 import { TEMPORARY } from '../domain/access-key.ts';
 import type { AuditTrail } from '../domain/audit.ts';
 import { KIND } from '../domain/kinds.ts';
+import { deleteEndedViewers } from '../domain/viewer.ts';
 import type { Images } from '../images/images.ts';
 import type { Keys } from '../keys/keys.ts';
 import type { Log } from '../log.ts';
@@ -71,10 +72,11 @@ export function createUpkeep(ports: UpkeepPorts): Upkeep {
 
 /** None waits for another to succeed: on a full disk no token can be forgotten, and orphans may be what fills it. */
 async function upkeep(ports: UpkeepPorts): Promise<void> {
-  const works = [
+  const works: ((ports: UpkeepPorts) => Promise<unknown>)[] = [
     forgetTokens,
     forgetAudit,
     deleteEndedKeys,
+    deleteEndedViewers,
     destroyOrphans,
     destroyOrphanedWorkstations,
     sweepLeftovers,

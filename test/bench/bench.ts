@@ -26,6 +26,7 @@ import {
   startBare,
   stopAll,
 } from './servers.ts';
+import { measureStreams } from './streams.ts';
 
 const { values: flags } = parseArgs({
   options: {
@@ -41,7 +42,7 @@ const { values: flags } = parseArgs({
 });
 
 const USAGE = `npm run bench -- [--rounds N] [--seconds N] [--connections N] [--images N] [--import-gib N]
-  [--only throughput|postgres|scale|authorization|due|start|memory|sandbox|glance] [--glance URL] [--profile]
+  [--only throughput|postgres|scale|authorization|due|streams|start|memory|sandbox|glance] [--glance URL] [--profile]
 docs/benchmarks.md is written only by a whole run; --profile leaves a .cpuprofile in .bench-profile`;
 
 const rounds = Number(flags.rounds);
@@ -226,6 +227,17 @@ async function due(): Promise<void> {
   );
 }
 
+async function streams(): Promise<void> {
+  const costs = await measureStreams(directory, rounds);
+  const { directMs, gatewayMs, megabytesPerSecond, megabytesPerCpuSecond, idleViewers, idleMegabytes } = costs;
+  report('## Streams\n');
+  report(
+    `From a key to the update that answers it: ${directMs.toFixed(3)} ms at the desktop's own socket, ${gatewayMs.toFixed(3)} ms through the gateway, ` +
+      `which adds ${(gatewayMs - directMs).toFixed(3)} ms (aim: 1 ms at most). In bulk ${megabytesPerSecond.toFixed(0)} MB/s, ` +
+      `${megabytesPerCpuSecond.toFixed(0)} MB for each second of one core (aim: 300). ${idleViewers} idle viewers take ${idleMegabytes.toFixed(0)} MB (aim: under 60).\n`,
+  );
+}
+
 async function startUp(): Promise<void> {
   const times: number[] = [];
   const dataDir = join(directory, 'start');
@@ -339,6 +351,7 @@ async function main(): Promise<void> {
   if (wanted('scale')) await scale();
   if (wanted('authorization')) await authorization();
   if (wanted('due')) await due();
+  if (wanted('streams')) await streams();
   if (wanted('start')) await startUp();
   if (wanted('memory')) await memory();
   if (wanted('sandbox')) await sandboxes();

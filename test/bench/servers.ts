@@ -37,10 +37,16 @@ export function stopAll(): void {
   for (const child of children) child.kill('SIGKILL');
 }
 
-function start(port: number, args: readonly string[], env: NodeJS.ProcessEnv, core = SERVER_CORE): RunningServer {
+function start(
+  port: number,
+  args: readonly string[],
+  env: NodeJS.ProcessEnv,
+  core = SERVER_CORE,
+  output: 'ignore' | 'pipe' = 'ignore',
+): RunningServer {
   const child = spawn('taskset', ['-c', core, process.execPath, ...args], {
     env: { ...process.env, ...env },
-    stdio: ['ignore', 'ignore', 'inherit'],
+    stdio: ['ignore', output, 'inherit'],
   });
   children.add(child);
   child.once('exit', () => children.delete(child));
@@ -56,6 +62,17 @@ function start(port: number, args: readonly string[], env: NodeJS.ProcessEnv, co
     residentMegabytes: () =>
       Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${child.pid}/status`, 'utf8'))![1]) / 1_000,
   };
+}
+
+/** A program of the bench that serves Backlot; what it prints can be read. */
+export async function startNode(
+  port: number,
+  args: readonly string[],
+  environment: Readonly<Record<string, string>>,
+): Promise<RunningServer> {
+  const server = start(port, args, environment, SERVER_CORE, 'pipe');
+  await untilUp(`${server.url}/readyz`);
+  return server;
 }
 
 export async function startBare(port: number): Promise<RunningServer> {

@@ -158,6 +158,7 @@ describe('backlot explains itself', { concurrency: true }, () => {
       simulatedStartMs: '3601',
       simulatedFailure: 'BAD_LUCK',
       sessionStartsMax: '0',
+      streamViewersMax: '0',
       leaseMs: '0.1',
       diskReserveBytes: '-5',
       logLevel: 'loud',

@@ -8,10 +8,11 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
+import { processesIn } from '../../src/compute/detached.ts';
 import { until } from '../support/until.ts';
 
 export const PROJECT = resolve(import.meta.dirname, '../..');
@@ -199,11 +200,21 @@ export class Installation {
     return JSON.parse(stdout) as T;
   }
 
+  /** Virtual machines outlive the server that started them, on purpose. */
+  #endMachines(): void {
+    const machines = this.path('compute', 'qemu');
+    if (!existsSync(machines)) return;
+    for (const id of readdirSync(machines)) {
+      for (const { pid } of processesIn(join(machines, id, 'run'))) process.kill(pid, 'SIGKILL');
+    }
+  }
+
   async #clean(): Promise<void> {
     this.#over = true;
     const running = [...this.#running];
     for (const process of running) process.signal('SIGKILL');
     await Promise.allSettled(running.map(({ finished }) => finished));
+    this.#endMachines();
     rmSync(this.directory, { recursive: true, force: true, maxRetries: 5, retryDelay: 50 });
   }
 }

@@ -3,6 +3,7 @@
  * ARN included, and the one mistake that everybody makes is shown to be one.
  */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { Agent } from 'node:https';
 import { createServer } from 'node:net';
@@ -14,6 +15,7 @@ import {
   ListTagsForResourceCommand,
   TagResourceCommand,
 } from '@aws-sdk/client-nimble';
+import { WebSocket } from 'ws';
 import { until } from '../support/until.ts';
 import { readyStudio } from './api.ts';
 import { type CertificateFiles, getTrusting, makeCertificate } from './certificates.ts';
@@ -90,6 +92,24 @@ describe('behind nginx', { concurrency: true }, () => {
     assert.equal(JSON.parse(stdout).studios[0].studioUrl, `${world.proxy.url}/film`);
     assert.equal((await getTrusting(`${world.proxy.url}/metrics`, world.files)).status, 404);
     assert.equal((await fetch(`http://127.0.0.1:${world.upstreamPort}/metrics`)).status, 200);
+  });
+
+  it('websockets reach the server, and nothing else does as one', async (t) => {
+    const { proxy, files } = await behindNginx(t);
+    const place = `/streams/${'A'.repeat(22)}/socket`;
+    const socket = new WebSocket(`${proxy.url.replace('https', 'wss')}${place}`, {
+      ca: readFileSync(files.cert),
+      headers: { origin: proxy.url },
+    });
+    t.after(() => socket.terminate());
+    socket.on('error', () => undefined);
+    // Refused for want of a cookie, which only a request that asks for a websocket is asked for.
+    const [, response] = await once(socket, 'unexpected-response');
+    assert.equal(response.statusCode, 403);
+    const plain = await getTrusting(`${proxy.url}${place}`, files);
+    assert.equal(plain.status, 400);
+    const page = await getTrusting(`${proxy.url}/streams/${'A'.repeat(22)}`, files);
+    assert.equal(page.status, 200);
   });
 
   it('a slash behind the name in proxy_pass breaks whatever is encoded in a path', async (t) => {

@@ -141,3 +141,24 @@ test('a server that starts again finds its workstations and keeps to the time li
   const [workstation] = await parts.compute.list();
   assert.deepEqual([workstation!.id, workstation!.running, workstation!.backupIds.length], [named.sessionId, false, 1]);
 });
+
+test('a server without workstations leaves the work of sessions to one that has them', async (t) => {
+  const dataDir = temporaryDirectory(t);
+  const endings: (() => unknown)[] = [];
+  const without = await startService(
+    { after: (end: () => unknown) => void endings.push(end) },
+    { settings: { dataDir, compute: 'none' } },
+  );
+  const { studioId, launchProfileId } = await furnish(without);
+  const { session } = await without.client.send(new CreateStreamingSessionCommand({ studioId, launchProfileId }));
+  const named = { studioId, sessionId: session!.sessionId };
+  const row = async () => (await without.service.parts.store.get('streaming-session', named.sessionId!))!;
+  const before = await row();
+  for (let looks = 0; looks < 3; looks += 1) await without.service.worker.runOnce();
+  assert.deepEqual(await row(), before);
+  assert.equal(before.state, 'CREATE_IN_PROGRESS');
+  for (const end of endings) await end();
+
+  const { client } = await startService(t, { settings: { dataDir } });
+  assert.equal((await waitUntilStreamingSessionReady(waiting(client), named)).state, 'SUCCESS');
+});

@@ -14,7 +14,7 @@ import {
 } from '@aws-sdk/client-nimble';
 import { processesIn } from '../../src/compute/detached.ts';
 import type { QemuWorkstation } from '../../src/compute/qemu.ts';
-import { tinyGuestDisk } from '../support/tiny-guest.ts';
+import { bootSectorDisk } from '../support/boot-sector.ts';
 import { until } from '../support/until.ts';
 import { createImage, readyLaunchProfile, readyStudio, settledImage } from './api.ts';
 import { sdkClient } from './clients.ts';
@@ -54,7 +54,7 @@ const seen: string[] = [];
 
 async function makeSession(installation: Installation, client: NimbleClient, studioId: string): Promise<string> {
   const disk = join(installation.directory, 'disk.raw');
-  writeFileSync(disk, tinyGuestDisk('counting'));
+  writeFileSync(disk, bootSectorDisk('counting'));
   const words = ['machine-image', 'import', disk, '--platform', 'LINUX'];
   const { ec2ImageId } = await installation.json<{ ec2ImageId: string }>(words);
   const imageId = await createImage(client, studioId, ec2ImageId);

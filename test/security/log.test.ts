@@ -15,6 +15,7 @@ import { KIND, newRow } from '../../src/domain/kinds.ts';
 import type { MachineImage } from '../../src/domain/machine-image.ts';
 import { type Log, SENSITIVE_MEMBERS } from '../../src/log.ts';
 import { API, makeComponent, makeStudio, putReadyImage, untilState } from '../support/furnish.ts';
+import { putProfile } from '../support/rows.ts';
 import { startService } from '../support/service.ts';
 
 /** Every line with all that hangs from it: nested errors, their causes and stacks. */
@@ -164,6 +165,35 @@ test('scripts, parameters and addresses of components are in no line and no refu
   assert.equal((await service.call({ method: 'DELETE', path: component })).status, 200);
   await untilState(service, component, 'DELETED');
   assert.ok(![...lines, ...said].join('\n').toLowerCase().includes(SECRET));
+});
+
+test('scripts and parameters that a workstation is told are in no line, no message and no line of the audit', async (t) => {
+  const { log, lines } = recordingLog();
+  const service = await startService(t, {
+    overrides: { log },
+    settings: { simulatedFailure: 'INITIALIZATION_SCRIPT_ERROR' },
+  });
+  const { parts } = service.service;
+  const studioId = await makeStudio(service, 'studio');
+  const script = { platform: 'LINUX', runContext: 'SYSTEM_INITIALIZATION', script: `mount ${SECRET}` };
+  const component = { ...secretComponent, name: 'storage', initializationScripts: [script] };
+  const launchProfileId = await putProfile({ ...parts, services: parts }, studioId, {
+    streamConfiguration: {
+      clipboardMode: 'ENABLED',
+      ec2InstanceTypes: ['g5.xlarge'],
+      streamingImageIds: [await putReadyImage(service, studioId)],
+    },
+    studioComponentIds: [await makeComponent(service, studioId, component)],
+  });
+  const path = `${API}/studios/${encodeURIComponent(studioId)}/streaming-sessions`;
+  const { body } = await service.call({ method: 'POST', path, body: { launchProfileId } });
+  const { sessionId } = JSON.parse(body).session as { sessionId: string };
+  const session = await untilState(service, `${path}/${sessionId}`, 'CREATE_FAILED');
+  const audit = await parts.store.audit({ limit: 100 });
+  assert.ok(lines.some((line) => line.includes(sessionId)));
+  assert.ok(audit.some(({ resourceId }) => resourceId === sessionId));
+  const said = [...lines, JSON.stringify(session), JSON.stringify(audit)].join('\n').toLowerCase();
+  assert.ok(!said.includes(SECRET), said.slice(said.indexOf(SECRET) - 200, said.indexOf(SECRET)));
 });
 
 test('every member that the API calls sensitive is one that the log hides', () => {

@@ -37,6 +37,24 @@ async function insert(world: Pick<World, 'store'>, row: Row): Promise<Row> {
   return row;
 }
 
+/** @returns `id`. */
+async function putDocument(
+  { clock, store }: Pick<Place, 'clock' | 'store'>,
+  kind: string,
+  id: string,
+  doc: { readonly state?: string },
+  more: Partial<Row>,
+): Promise<string> {
+  const row = newRow({ kind, id, state: doc.state!, createdAt: clock.now(), doc: JSON.stringify(doc), ...more });
+  return (await insert({ store }, row)).id;
+}
+
+/** The first status that belongs to the state. */
+function statusOf<Doc extends { readonly statusCode?: string }>(kind: string, state: string) {
+  const statusCode = lifecycleOf(kind).states[state]!.statusCodes[0] as NonNullable<Doc['statusCode']>;
+  return { statusCode, statusMessage: `put there ${state}` };
+}
+
 /** An image in any state, with the status that belongs to it. */
 export async function putImage(
   world: World,
@@ -53,24 +71,12 @@ export async function putImage(
     owner: studioId,
     platform: 'LINUX',
     state,
-    statusCode: lifecycleOf(KIND.streamingImage).states[state]!.statusCodes[0] as NonNullable<
-      StreamingImage['statusCode']
-    >,
-    statusMessage: `put there ${state}`,
+    ...statusOf<StreamingImage>(KIND.streamingImage, state),
     streamingImageId,
     tags: {},
     ...members,
   };
-  const row = newRow({
-    kind: KIND.streamingImage,
-    id: streamingImageId,
-    studioId,
-    state,
-    createdAt: world.clock.now(),
-    doc: JSON.stringify(doc),
-    ...more,
-  });
-  return (await insert(world, row)).id;
+  return putDocument(world, KIND.streamingImage, streamingImageId, doc, { studioId, ...more });
 }
 
 /** A component in any state, with the status that belongs to it. */
@@ -87,10 +93,7 @@ export async function putComponent(
     createdBy: ADMINISTRATOR.principalId,
     name: 'component',
     state,
-    statusCode: lifecycleOf(KIND.studioComponent).states[state]!.statusCodes[0] as NonNullable<
-      StudioComponent['statusCode']
-    >,
-    statusMessage: `put there ${state}`,
+    ...statusOf<StudioComponent>(KIND.studioComponent, state),
     studioComponentId,
     subtype: 'CUSTOM',
     tags: {},
@@ -99,16 +102,7 @@ export async function putComponent(
     updatedBy: ADMINISTRATOR.principalId,
     ...members,
   };
-  const row = newRow({
-    kind: KIND.studioComponent,
-    id: studioComponentId,
-    studioId,
-    state,
-    createdAt: world.clock.now(),
-    doc: JSON.stringify(doc),
-    ...more,
-  });
-  return (await insert(world, row)).id;
+  return putDocument(world, KIND.studioComponent, studioComponentId, doc, { studioId, ...more });
 }
 
 /** A launch profile in any state, with the status that belongs to it. What it names need not exist. */
@@ -128,10 +122,7 @@ export async function putProfile(
     launchProfileProtocolVersions: ['2021-03-31'],
     name: 'profile',
     state,
-    statusCode: lifecycleOf(KIND.launchProfile).states[state]!.statusCodes[0] as NonNullable<
-      LaunchProfile['statusCode']
-    >,
-    statusMessage: `put there ${state}`,
+    ...statusOf<LaunchProfile>(KIND.launchProfile, state),
     streamConfiguration: {
       clipboardMode: 'ENABLED',
       ec2InstanceTypes: ['g4dn.xlarge', 'g5.xlarge', 'g5.2xlarge'],
@@ -147,16 +138,7 @@ export async function putProfile(
     validationResults: [...validated([])],
     ...members,
   };
-  const row = newRow({
-    kind: KIND.launchProfile,
-    id: launchProfileId,
-    studioId,
-    state,
-    createdAt: world.clock.now(),
-    doc: JSON.stringify(doc),
-    ...more,
-  });
-  return (await insert(world, row)).id;
+  return putDocument(world, KIND.launchProfile, launchProfileId, doc, { studioId, ...more });
 }
 
 export type NewProfile = Required<
@@ -302,10 +284,7 @@ export async function putSession(
     ownedBy: ADMINISTRATOR.principalId,
     sessionId,
     state,
-    statusCode: lifecycleOf(KIND.streamingSession).states[state]!.statusCodes[0] as NonNullable<
-      StreamingSession['statusCode']
-    >,
-    statusMessage: `put there ${state}`,
+    ...statusOf<StreamingSession>(KIND.streamingSession, state),
     streamingImageId: 'absent',
     tags: {},
     updatedAt: '2026-01-01T00:00:00Z',
@@ -313,19 +292,13 @@ export async function putSession(
     ...members,
   };
   const secret: StreamingSessionPrivate = { limits: { readyMinutes: 690, stoppedMinutes: 60 } };
-  const row = newRow({
-    kind: KIND.streamingSession,
-    id: sessionId,
+  return putDocument(world, KIND.streamingSession, sessionId, doc, {
     studioId,
     parentId: doc.launchProfileId!,
     ownerId: doc.ownedBy!,
-    state,
-    createdAt: world.clock.now(),
-    doc: JSON.stringify(doc),
     private: JSON.stringify(secret),
     ...more,
   });
-  return (await insert(world, row)).id;
 }
 
 /** A backup in any state, at rest; nothing is backed up. */
@@ -345,25 +318,16 @@ export async function putBackup(
     ownedBy: ADMINISTRATOR.principalId,
     sessionId,
     state,
-    statusCode: lifecycleOf(KIND.streamingSessionBackup).states[state]!.statusCodes[0] as NonNullable<
-      StreamingSessionBackup['statusCode']
-    >,
-    statusMessage: `put there ${state}`,
+    ...statusOf<StreamingSessionBackup>(KIND.streamingSessionBackup, state),
     tags: {},
     ...members,
   };
-  const row = newRow({
-    kind: KIND.streamingSessionBackup,
-    id: backupId,
+  return putDocument(world, KIND.streamingSessionBackup, backupId, doc, {
     studioId,
     parentId: sessionId,
     ownerId: doc.ownedBy!,
-    state,
-    createdAt: world.clock.now(),
-    doc: JSON.stringify(doc),
     ...more,
   });
-  return (await insert(world, row)).id;
 }
 
 /** A stream in any state, at rest, without an address. */
@@ -381,24 +345,16 @@ export async function putStream(
     expiresAt: '2026-01-01T00:02:00Z',
     ownedBy: ADMINISTRATOR.principalId,
     state,
-    statusCode: lifecycleOf(KIND.streamingSessionStream).states[state]!.statusCodes[0] as NonNullable<
-      StreamingSessionStream['statusCode']
-    >,
+    statusCode: statusOf<StreamingSessionStream>(KIND.streamingSessionStream, state).statusCode,
     streamId,
     ...members,
   };
   const secret: StreamingSessionStreamPrivate = { expiresAt: world.clock.now() + 120_000 };
-  const row = newRow({
-    kind: KIND.streamingSessionStream,
-    id: streamId,
+  return putDocument(world, KIND.streamingSessionStream, streamId, doc, {
     studioId,
     parentId: sessionId,
     ownerId: doc.ownedBy!,
-    state,
-    createdAt: world.clock.now(),
-    doc: JSON.stringify(doc),
     private: JSON.stringify(secret),
     ...more,
   });
-  return (await insert(world, row)).id;
 }

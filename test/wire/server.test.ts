@@ -631,6 +631,13 @@ describe('for operators', () => {
       backlot_quota_refusals_total: 'counter',
       backlot_unauthenticated_requests_total: 'counter',
       backlot_audit_omitted_total: 'counter',
+      backlot_sessions: 'gauge',
+      backlot_session_create_seconds: 'histogram',
+      backlot_workstations_ended_total: 'counter',
+      backlot_viewers: 'gauge',
+      backlot_viewers_ended_total: 'counter',
+      backlot_stream_bytes_total: 'counter',
+      backlot_relay_seconds: 'histogram',
     });
     assert.equal(find('backlot_requests_total', { operation: 'CreateStudio', status: '200' }), 1);
     assert.ok(find('backlot_requests_total', { operation: 'GetStudio', status: '404' })! >= 1);

@@ -8,7 +8,7 @@ import type { StreamingImage } from '../../src/contract/streaming-image.ts';
 import type { StreamingSession } from '../../src/contract/streaming-session.ts';
 import { USER } from '../../src/domain/access.ts';
 import { newAccessKey, newTemporaryKey } from '../../src/domain/access-key.ts';
-import { KIND } from '../../src/domain/kinds.ts';
+import { KIND, newRow } from '../../src/domain/kinds.ts';
 import { storedPassword } from '../../src/domain/password.ts';
 import type { Log } from '../../src/log.ts';
 import type { Write } from '../../src/store/store.ts';
@@ -346,4 +346,21 @@ test('keys that were logged in for are deleted an hour after their end, however 
   await upkeepOf(world).runOnce();
   const left = await world.store.list({ kind: KIND.accessKey, limit: 10 });
   assert.deepEqual(left.map(({ id }) => id).sort(), kept.sort());
+});
+
+test('viewers that can come back no more are deleted, and no others', async () => {
+  const world = createWorld();
+  const put = async (id: string, dueAt: number) => {
+    const row = newRow({ kind: KIND.viewer, id, createdAt: 0, dueAt, doc: '{}' });
+    await world.store.write([{ op: 'insert', row }]);
+  };
+  const now = world.clock.now();
+  for (let index = 0; index < 250; index += 1) await put(`gone ${index}`, now - index);
+  await put('may come back', now + 1);
+  await upkeepOf(world).runOnce();
+  const left = await world.store.list({ kind: KIND.viewer, limit: 999 });
+  assert.deepEqual(
+    left.map(({ id }) => id),
+    ['may come back'],
+  );
 });

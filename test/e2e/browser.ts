@@ -1,0 +1,40 @@
+/** Debian's Chromium, with nothing but what a test needs, gone with its profile when the test ends. */
+import { type BrowserContext, chromium, type Page } from 'playwright-core';
+import { type Owner, temporaryDirectory } from '../support/temporary.ts';
+
+const CHROMIUM = '/usr/bin/chromium';
+const FLAGS = [
+  '--no-sandbox',
+  '--disable-gpu',
+  '--disable-quic',
+  '--no-first-run',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-sync',
+];
+
+export interface Browser {
+  readonly context: BrowserContext;
+  readonly page: Page;
+  /** What the page complained of: errors nobody caught, and policies that were broken. */
+  readonly complaints: string[];
+}
+
+export async function openBrowser(t: Owner, { width = 1280, height = 800 } = {}): Promise<Browser> {
+  const context = await chromium.launchPersistentContext(temporaryDirectory(t), {
+    executablePath: CHROMIUM,
+    headless: true,
+    args: FLAGS,
+    viewport: { width, height },
+  });
+  t.after(() => context.close());
+  const page = context.pages()[0] ?? (await context.newPage());
+  const complaints: string[] = [];
+  page.on('pageerror', (error) => complaints.push(error.message));
+  page.on('console', (message) => {
+    if (message.type() === 'error' && /Content Security Policy|Trusted/.test(message.text())) {
+      complaints.push(message.text());
+    }
+  });
+  return { context, page, complaints };
+}
