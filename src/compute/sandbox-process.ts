@@ -194,6 +194,8 @@ function endGroup(pid: number | undefined): void {
 
 /** The processes that have this among their arguments. */
 export function processesMarked(mark: string): ProcessMark[] {
+  // The arguments of a process end with an empty one.
+  if (mark === '') return [];
   const found: ProcessMark[] = [];
   for (const name of readdirSync('/proc')) {
     const pid = Number(name);

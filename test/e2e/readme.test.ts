@@ -61,7 +61,7 @@ describe('the README', () => {
       said[name] = await run([...command, file], { EC2_IMAGE_ID: ec2ImageId });
     }
     assert.match(said.cli!, /"name": "Houdini 20\.5"/);
-    assert.equal(said.js, 'Houdini 20.5 DELETED\nHoudini 20 DELETED\n');
+    assert.equal(said.js, 'Houdini 20.5 READY\nHoudini 20 DELETED\n');
   });
 
   it('shows the line that the server prints', async (t) => {
