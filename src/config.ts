@@ -51,6 +51,7 @@ export interface Settings {
   /** Undefined: what the host has, less a reserve. */
   readonly computeMemoryMib: number | undefined;
   readonly computeNetwork: 'none' | 'nat';
+  readonly accelerator: 'auto' | 'kvm' | 'tcg';
   readonly bootMs: number;
   readonly stopMs: number;
   readonly screenshots: boolean;
@@ -407,6 +408,14 @@ export const SETTINGS: { readonly [K in keyof Settings]: Setting<Settings[K]> } 
     default: 'none',
     meaning: 'What workstations reach: none, or nat: whatever this server reaches, its own network included',
     parse: oneOf(['none', 'nat']),
+  },
+  accelerator: {
+    env: 'BACKLOT_COMPUTE_ACCELERATOR',
+    flag: 'compute-accelerator',
+    default: 'auto',
+    meaning:
+      'What runs virtual machines: kvm, tcg (imitates the processor, slower by far), or auto: KVM where a machine runs on it',
+    parse: oneOf(['auto', 'kvm', 'tcg']),
   },
   bootMs: {
     env: 'BACKLOT_COMPUTE_BOOT_SECONDS',

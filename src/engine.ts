@@ -56,6 +56,7 @@ export interface MachineEngineOptions {
     readonly instanceTypes: InstanceTypes;
     readonly memoryMib: number;
     readonly network: 'none' | 'nat';
+    readonly accelerator: 'auto' | 'kvm' | 'tcg';
     readonly bootMs: number;
     readonly stopMs: number;
   };
@@ -150,6 +151,7 @@ async function openMachineEngine(
     instanceTypes: instanceTypesOn(host, OVERHEAD_MIB, config.instanceTypes),
     memoryMib: host.memoryMib,
     network: config.computeNetwork,
+    accelerator: config.accelerator,
     bootMs: config.bootMs,
     stopMs: config.stopMs,
   };

@@ -128,6 +128,7 @@ for (const name of ['qemu', 'sandbox'] as const) {
       BACKLOT_INSTANCE_TYPES: 'g5.xlarge=3:1000',
       BACKLOT_COMPUTE_MEMORY_MIB: '8000',
       BACKLOT_COMPUTE_NETWORK: 'nat',
+      BACKLOT_COMPUTE_ACCELERATOR: 'tcg',
       BACKLOT_COMPUTE_BOOT_SECONDS: '10',
       BACKLOT_COMPUTE_STOP_SECONDS: '2.5',
     };
@@ -137,7 +138,7 @@ for (const name of ['qemu', 'sandbox'] as const) {
     const [options] = opened;
     assert.equal(options!.directory, join(parts.directory.compute, name));
     const { instanceTypes, ...rest } = options!.settings;
-    assert.deepEqual(rest, { memoryMib: 8_000, network: 'nat', bootMs: 10_000, stopMs: 2_500 });
+    assert.deepEqual(rest, { memoryMib: 8_000, network: 'nat', accelerator: 'tcg', bootMs: 10_000, stopMs: 2_500 });
     assert.deepEqual(instanceTypes['g5.xlarge'], { vcpus: 3, memoryMib: 1_000 });
     assert.ok(instanceTypes['g4dn.xlarge']!.memoryMib < 2_000);
   });

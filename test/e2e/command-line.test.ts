@@ -151,6 +151,7 @@ describe('backlot explains itself', { concurrency: true }, () => {
       instanceTypes: 'g5.xlarge=2',
       computeMemoryMib: '63',
       computeNetwork: 'bridge',
+      accelerator: 'xen',
       bootMs: '0',
       stopMs: '3601',
       screenshots: 'yes',

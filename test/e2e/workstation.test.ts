@@ -46,6 +46,7 @@ const installation = new Installation(
   {
     BACKLOT_COMPUTE: 'qemu',
     BACKLOT_INSTANCE_TYPES: 'g4dn.xlarge=1:256',
+    BACKLOT_COMPUTE_ACCELERATOR: 'tcg',
     BACKLOT_LEASE_SECONDS: '5',
     BACKLOT_SCREENSHOTS: 'on',
   },
