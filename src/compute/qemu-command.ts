@@ -57,7 +57,7 @@ export function machineArguments(machine: MachineCommand): string[] {
     ...['-add-fd', `fd=${machine.imageDescriptor},set=${IMAGE_SET}`],
     ...['-add-fd', `fd=${machine.volumeDescriptor},set=${VOLUME_SET}`],
     ...['-display', 'none', '-vnc', `unix:${DISPLAY}`],
-    ...['-vga', 'none', '-device', 'VGA,vgamem_mb=16,xres=1280,yres=800'],
+    ...['-vga', 'none', '-device', `${screenDevice(platform)},xres=1280,yres=800`],
     ...['-device', 'qemu-xhci,id=usb', '-device', 'usb-tablet,bus=usb.0'],
     ...['-device', 'virtio-rng-pci'],
     ...['-device', 'virtio-balloon-pci,free-page-reporting=on'],
@@ -105,6 +105,11 @@ function clipboardArguments(): string[] {
     ...['-chardev', 'qemu-vdagent,id=clipboard,name=vdagent,clipboard=on'],
     ...['-device', 'virtserialport,chardev=clipboard,name=com.redhat.spice.0'],
   ];
+}
+
+/** The size of a virtio screen follows the viewer's window; Windows brings no driver for it. */
+function screenDevice(platform: Platform): string {
+  return platform === 'WINDOWS' ? 'VGA,vgamem_mb=16' : 'virtio-vga';
 }
 
 /** The disk's controller: Windows brings no driver for virtio. */
