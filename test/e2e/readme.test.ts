@@ -51,7 +51,8 @@ describe('the README', () => {
     const makeDisk = /`(qemu-img create [^`]+)`/.exec(readme)![1]!;
     await run(['sh', '-c', makeDisk]);
     const importDisk = /```sh\n(npx backlot machine-image import .*?)```/s.exec(readme)![1]!;
-    const imported = await run(['sh', '-euc', `${asHere(importDisk)}echo "=$EC2_IMAGE_ID"`]);
+    const takeId = /```sh\n(export EC2_IMAGE_ID=.*?)```/s.exec(readme)![1]!;
+    const imported = await run(['sh', '-euc', `${asHere(importDisk)}${takeId}echo "=$EC2_IMAGE_ID"`]);
     const ec2ImageId = /^=(ami-[0-9a-f]+)$/m.exec(imported)![1]!;
 
     const said: Record<string, string> = {};
