@@ -13,6 +13,9 @@ fail() {
 
 # Lists of "command-or-module package" pairs; the package is installed when its command is not there.
 product='qemu-img qemu-utils
+mmdebstrap mmdebstrap
+/usr/sbin/mke2fs e2fsprogs
+/usr/lib/grub/i386-pc/boot.img grub-pc-bin
 qemu-system-x86_64 qemu-system-x86
 setpriv util-linux
 prlimit util-linux'
@@ -26,8 +29,6 @@ busybox-static busybox-static
 bwrap bubblewrap
 Xtigervnc tigervnc-standalone-server
 xterm xterm
-/usr/sbin/mke2fs e2fsprogs
-/usr/lib/grub/i386-pc/boot.img grub-pc-bin
 postgresql-server postgresql'
 
 present() {

@@ -117,7 +117,9 @@ async function openAutomatically(parts: EngineParts, load: LoadEngine): Promise<
   }
   const tell = () =>
     log.warn({}, `sessions will fail with INSUFFICIENT_CAPACITY, as this server has no workstations: ${reason}`);
-  return noEngine(parts, `This server has no workstations: ${reason}`, true, tell);
+  // Where there are some from before, their sessions wait for their engine: to fail them would help nobody.
+  const kept = await Promise.all(MACHINE_ENGINES.map((name) => recordFiles(directoryOf(name, parts))));
+  return noEngine(parts, `This server has no workstations: ${reason}`, kept.flat().length === 0, tell);
 }
 
 function cannotBe(compute: string, reason: string): StartError {

@@ -98,8 +98,9 @@ describe('auto', () => {
 
 test('without an engine, what another has left of a session is neither stopped nor destroyed, and what is not there is', async (t) => {
   const { parts } = partsOf(t);
-  const { compute } = await openEngine(parts, engines(MISSING).load);
   leave(parts, 'qemu', 'left');
+  const { compute, works } = await openEngine(parts, engines(MISSING).load);
+  assert.equal(works, false, 'their sessions wait for their engine');
   const signal = new AbortController().signal;
   const change = (id: string) => ({ id, fence: 1, signal });
   await compute.destroy(change('gone'));

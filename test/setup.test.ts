@@ -43,6 +43,7 @@ const STUBS = {
     for word in "$@"; do
       case "$word" in
         qemu-utils) tools=qemu-img ;;
+        mmdebstrap) tools=mmdebstrap ;;
         qemu-system-x86) tools=qemu-system-x86_64 ;;
         util-linux) tools="setpriv prlimit" ;;
         awscli) tools=aws ;;
@@ -91,7 +92,7 @@ export async function tinyImage(): Promise<void> {
 
 /** What the product and the tests need of a system. */
 const TOOLS = [
-  ...(['qemu-img', 'qemu-system-x86_64', 'setpriv', 'prlimit', 'aws', 'python3', 'openssl'] as const),
+  ...(['qemu-img', 'qemu-system-x86_64', 'mmdebstrap', 'setpriv', 'prlimit', 'aws', 'python3', 'openssl'] as const),
   ...(['chromium', 'cpio', 'busybox', 'bwrap', 'Xtigervnc', 'xterm'] as const),
 ] as const;
 
@@ -248,6 +249,7 @@ describe('set-up and the packages of the system', () => {
   it('knows the package of each thing, and asks for it once', (t) => {
     const packageOf = {
       'qemu-img': 'qemu-utils',
+      mmdebstrap: 'mmdebstrap',
       setpriv: 'util-linux',
       prlimit: 'util-linux',
       aws: 'awscli',

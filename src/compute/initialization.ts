@@ -31,7 +31,9 @@ fi
 set -f
 set -- $interpreter "$directory/script"
 if [ -n "$owner" ]; then
-  chown -R "$owner" "$directory"
+  # The directory stays root's: who owned it could put a link in the place of what root writes and reads.
+  chmod 711 "$directory"
+  chown "$owner" "$directory/script"
   if command -v runuser > /dev/null; then set -- runuser -u "$owner" -- "$@"
   else set -- su -p -s /bin/sh -c 'exec "$@"' -- "$owner" sh "$@"; fi
 fi

@@ -16,6 +16,8 @@ import { stateOf, takePicture, takeSerial } from './qemu-machine.ts';
 import { connectQmp, type Qmp } from './qmp.ts';
 
 const ANSWER_MS_MAX = 10_000;
+/** Whoever wants to see a desktop is not kept waiting by somebody else who speaks to its machine. */
+const RESUME_MS_MAX = 2_000;
 /** How a server of RFB begins (RFC 6143, 7.1.1). */
 const GREETING = /^RFB \d{3}\.\d{3}\n$/;
 const SERIAL_FILE = 'serial.log';
@@ -75,7 +77,8 @@ async function requireDisplay(directory: string, signal: AbortSignal): Promise<v
  */
 async function resumeAfterFullDisk(directory: string, signal: AbortSignal): Promise<void> {
   try {
-    await withSecondMonitor(directory, signal, async (qmp, limit) => {
+    const soon = AbortSignal.any([signal, AbortSignal.timeout(RESUME_MS_MAX)]);
+    await withSecondMonitor(directory, soon, async (qmp, limit) => {
       if ((await stateOf(qmp, limit)) === 'io-error') await qmp.execute('cont', {}, limit);
     });
   } catch {

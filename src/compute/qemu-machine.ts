@@ -43,6 +43,8 @@ const MONITOR_MS_MAX = 30_000;
 const LOOK_AGAIN_MS = 20;
 /** An agent that does not answer in this time is not waited for when its machine is to stop. */
 const AGENT_MS_MAX = 2_000;
+/** For a machine that a full disk has paused to meet it again. */
+const RESUMED_MS = 500;
 /** For QEMU to write out what it holds, once it was told to end. */
 const QUIT_MS_MAX = 10_000;
 /** For the kernel to take a process away. */
@@ -202,12 +204,22 @@ function imageFailure(inward: string): ComputeFailure {
   return imageDamaged(inward);
 }
 
-function volumeFailure(inward: string): ComputeFailure {
+export function volumeFailure(inward: string): ComputeFailure {
   if (/No space left/i.test(inward)) return diskFull(inward);
-  const code = isWrongKey(inward) ? 'DECRYPT_STREAMING_IMAGE_ERROR' : 'INTERNAL_ERROR';
-  return new ComputeFailure(code, 'The volume of this session is damaged. A session from a backup may still start.', {
-    inward,
-  });
+  if (isWrongKey(inward)) {
+    return new ComputeFailure(
+      'DECRYPT_STREAMING_IMAGE_ERROR',
+      'The volume of this session cannot be decrypted: its key is not the one that it was encrypted with.',
+      { inward },
+    );
+  }
+  return new ComputeFailure(
+    'INTERNAL_ERROR',
+    'The volume of this session is damaged. A session from a backup may still start.',
+    {
+      inward,
+    },
+  );
 }
 
 function isWrongKey(inward: string): boolean {
@@ -250,6 +262,11 @@ export async function endMachine(ending: Ending, signal: AbortSignal): Promise<v
 async function endGently(mark: ProcessMark, directory: string, guestMs: number, signal: AbortSignal): Promise<void> {
   const qmp = await connectQmp(directory, MONITOR, signal);
   try {
+    if (guestMs > 0 && (await stateOf(qmp, signal)) === 'io-error') {
+      // A full disk has paused it. Where there is room again it can end in order; where not, it pauses once more.
+      await qmp.execute('cont', {}, signal);
+      await pause(RESUMED_MS, signal);
+    }
     if (guestMs > 0 && (await isRunning(qmp, signal))) {
       const asked = (await isAgentOpen(qmp, signal)) && (await askAgentToShutDown(directory, signal));
       if (asked && (await hasEnded(mark, guestMs / 2, signal))) return;

@@ -29,6 +29,7 @@ import {
   startMachine,
   stateOf,
   takeSerial,
+  volumeFailure,
 } from './qemu-machine.ts';
 import type { QemuSettings, QemuWorkstation, Volume } from './qemu-records.ts';
 import { connectQmp, type Qmp, type QmpEvent, QmpLost } from './qmp.ts';
@@ -62,6 +63,8 @@ const PROGRESS_EVERY_MS = 1_000;
 const RUNS_PERCENT = 10;
 const USABLE_PERCENT = 80;
 const SERIAL_LENGTH_MAX = 4_096;
+/** Of a machine whose time was over while no server ran: it may have been usable all along, or be at its scripts. */
+const TAKE_OVER_MS_MIN = 30_000;
 const NEVER = new AbortController().signal;
 
 /** Starts the workstation with the volume, or with a new one. @throws ComputeFailure; the signal's reason. */
@@ -104,7 +107,7 @@ async function startWithDisks(
     const file = volume ? await openVolume(place) : await createVolumeFile(place);
     files.push(file);
     const wantedBytes = Math.max(imageBytes, (request.volume?.sizeGib ?? 0) * GIB);
-    const virtualBytes = volume ? await virtualBytesOf(file) : wantedBytes;
+    const virtualBytes = volume ? await volumeBytesOf(file) : wantedBytes;
     const { accelerator, deviceGroup } = await parts.accelerator();
     const { network } = parts.settings;
     const wanted: MachineRequest = {
@@ -118,6 +121,8 @@ async function startWithDisks(
         return machine;
       },
       async (both) => {
+        // A new key for what is there already would hide that its own is lost.
+        if (!volume) await parts.keys.generate(id, undefined);
         const unsealed = await unsealKeys(parts, imageId, id);
         const created = { file, virtualBytes, passphrase: unsealed.volume, scratch: place, signal: both };
         if (!volume) await formatVolume(parts.confinement, created);
@@ -158,7 +163,8 @@ export async function takeOver(parts: StartParts, start: Start, found: QemuWorks
     throw error;
   }
   const sinceMs = parts.clock.now() - found.changedAt;
-  await boot(parts, start, { qmp, events, leftMs: parts.settings.bootMs - sinceMs });
+  const leftMs = Math.max(parts.settings.bootMs - sinceMs, TAKE_OVER_MS_MIN);
+  await boot(parts, start, { qmp, events, leftMs });
   return true;
 }
 
@@ -206,10 +212,9 @@ async function logSerial(id: string, qmp: Qmp, log: Log): Promise<void> {
   if (serial !== '') log.info({ workstation: id, serial: endOfOutput(serial) }, 'what a failed start wrote');
 }
 
-/** The passphrases of both disks; that of the session's own is made where there is none. @throws ComputeFailure */
+/** The passphrases of both disks. @throws ComputeFailure */
 async function unsealKeys({ keys }: StartParts, imageId: string, id: string): Promise<DiskKeys> {
   try {
-    await keys.generate(id, undefined);
     return { image: await keys.unseal(imageId), volume: await keys.unseal(id) };
   } catch (error) {
     if (!(error instanceof KeyUnavailable)) throw error;
@@ -228,6 +233,12 @@ async function openImage(images: Pick<Images, 'open'>, imageId: string): Promise
     'AMI_VALIDATION_ERROR',
     `The disk of streaming image ${imageId} is not there, or not whole.`,
   );
+}
+
+async function volumeBytesOf(file: FileHandle): Promise<number> {
+  return virtualBytesOf(file).catch((error) => {
+    throw volumeFailure(error instanceof ComputeFailure ? (error.inward ?? error.message) : String(error));
+  });
 }
 
 class Events {

@@ -96,7 +96,11 @@ class QemuMachines implements QemuCompute {
   }
 
   accelerator(): Promise<AcceleratorFound> {
-    this.#accelerator ??= this.#findAccelerator();
+    // What could not be found out is looked for again by the next start.
+    this.#accelerator ??= this.#findAccelerator().catch((error) => {
+      this.#accelerator = undefined;
+      throw error;
+    });
     return this.#accelerator;
   }
 

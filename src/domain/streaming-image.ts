@@ -306,10 +306,34 @@ export const streamingImageHandlers: Pick<
     command: async (input, _principal, services) => {
       const row = await requireOwn(services.store, input.studioId, input.streamingImageId);
       const next = applyToStreamingImage(row, { type: 'delete' }, services);
+      await requireUnused(services.store, row);
       return answerWith(next, [{ op: 'update', row: next }]);
     },
   },
 };
+
+/** More sessions than any quota allows a studio. */
+const SESSIONS_MAX = 10_000;
+
+/**
+ * Volumes and backups of sessions are layers over the image that they began with, and nothing without it.
+ * @throws ServiceError ConflictException while there are sessions of this image.
+ */
+export async function requireUnused(store: Store, image: Row): Promise<void> {
+  const studioIds = image.studioId === AMAZON ? {} : { studioIds: [image.studioId] };
+  const query = { kind: KIND.streamingSession, ...studioIds, stateNot: 'DELETED', limit: SESSIONS_MAX };
+  const users = (await store.list(query)).filter(
+    ({ state, doc }) =>
+      state !== 'CREATE_FAILED' && (JSON.parse(doc) as { streamingImageId?: string }).streamingImageId === image.id,
+  );
+  if (users.length === 0) return;
+  throw new ServiceError(
+    'ConflictException',
+    `Streaming image ${image.id} is below the volumes and backups of ${users.length} streaming sessions, which would be lost. ` +
+      `Delete these first, such as ${users[0]!.id}.`,
+    { code: 'STREAMING_IMAGE_WITH_SESSIONS', context: { resourceId: image.id, sessions: String(users.length) } },
+  );
+}
 
 function imageAnswer(row: Row): string {
   return `{"streamingImage":${row.doc}}`;

@@ -157,16 +157,17 @@ export const streamingSessionLifecycle = defineLifecycle<
       on: { delete: remove, tag: { to: 'CREATE_FAILED' } },
     },
     START_FAILED: {
-      meaning: 'The workstation could not be started again; the status says why. Delete the session.',
+      meaning:
+        'The workstation could not be started again; the status says why. What it holds is kept: start it once more.',
       statusCodes: FAILURES,
-      on: { delete: remove, tag: { to: 'START_FAILED' } },
+      on: { start, delete: remove, tag: { to: 'START_FAILED' } },
     },
     STOP_FAILED: {
       meaning:
         'The workstation could not be stopped and may still run, or ended by itself where it may not be stopped; the status ' +
-        'says which. Delete the session.',
+        'says which. Stop it once more where it may be stopped, or delete the session.',
       statusCodes: FAILURES,
-      on: { delete: remove, tag: { to: 'STOP_FAILED' } },
+      on: { stop, delete: remove, tag: { to: 'STOP_FAILED' } },
     },
     DELETE_IN_PROGRESS: {
       meaning: 'Workstation, volumes, backups and streams are being destroyed.',

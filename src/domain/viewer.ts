@@ -208,7 +208,8 @@ export async function lookAtViewer(
   if (read<ViewerPrivate>(row).connectionId !== connectionId) return 'replaced';
   const standing = await standingOf(row, services);
   if (typeof standing !== 'string' && row.dueAt! - services.clock.now() < RENEW_MS) {
-    await writeUnlessChanged({ op: 'update', row: renewed(row, services) }, services.store);
+    // Where nothing can be written its time goes on, and the next look tries again: nobody is cut off for a full disk.
+    await writeUnlessChanged({ op: 'update', row: renewed(row, services) }, services.store).catch(() => undefined);
   }
   return standing;
 }

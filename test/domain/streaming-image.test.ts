@@ -10,7 +10,7 @@ import { KIND } from '../../src/domain/kinds.ts';
 import { assertConforms } from '../support/conforms.ts';
 import { createWorld, type World } from '../support/domain.ts';
 import { refused } from '../support/refused.ts';
-import { arnOfImage, putAmazonImage, putImage, putState } from '../support/rows.ts';
+import { arnOfImage, putAmazonImage, putImage, putSession, putState } from '../support/rows.ts';
 
 const AMI = 'ami-0123456789abcdef0';
 const CUSTOMER_KEY = 'arn:aws:kms:us-west-2:123456789012:key/1';
@@ -438,4 +438,18 @@ test('text of every kind comes back byte for byte', async () => {
     assert.equal((await getImage(world, studioId, streamingImageId)).name, `${text}${text}`);
     await putState(world, KIND.streamingImage, streamingImageId, 'DELETED');
   }
+});
+
+test('an image below the volumes of sessions is not deleted; one whose sessions are gone is', async () => {
+  const world = createWorld();
+  const studioId = await world.makeStudio();
+  const streamingImageId = await putImage(world, studioId);
+  const remove = () => world.call('DeleteStreamingImage', { studioId, streamingImageId });
+  const sessionId = await putSession(world, studioId, { state: 'STOPPED', streamingImageId });
+  await putSession(world, studioId, { state: 'CREATE_FAILED', streamingImageId });
+  await putSession(world, studioId, { state: 'STOPPED', streamingImageId: 'another' });
+  const context = { resourceId: streamingImageId, sessions: '1' };
+  await refused(remove(), 'ConflictException', 'STREAMING_IMAGE_WITH_SESSIONS', context);
+  await putState(world, KIND.streamingSession, sessionId, 'DELETED');
+  await remove();
 });

@@ -31,8 +31,8 @@ const TABLE: Record<State, readonly [number, number, number, number, number, num
   STOPPED: [200, 200, 409, 200, 409, 200, 200],
   START_IN_PROGRESS: [200, 409, 409, 409, 409, 409, 409],
   CREATE_FAILED: [200, 409, 409, 200, 409, 200, 200],
-  START_FAILED: [200, 409, 409, 200, 409, 200, 200],
-  STOP_FAILED: [200, 409, 409, 200, 409, 200, 200],
+  START_FAILED: [200, 200, 409, 200, 409, 200, 200],
+  STOP_FAILED: [200, 409, 200, 200, 409, 200, 200],
   DELETE_IN_PROGRESS: [200, 409, 409, 409, 409, 409, 409],
   DELETE_FAILED: [200, 409, 409, 200, 409, 200, 200],
   DELETED: [200, 404, 404, 404, 404, 404, 404],
@@ -64,8 +64,8 @@ for (const [state, expected] of Object.entries(TABLE) as [State, readonly number
 
 /** Where each event of a session's life leads, in the only states in which it can happen. */
 const EVENTS: Readonly<Record<string, Partial<Record<State, State>>>> = {
-  start: { STOPPED: 'START_IN_PROGRESS' },
-  stop: { READY: 'STOP_IN_PROGRESS' },
+  start: { STOPPED: 'START_IN_PROGRESS', START_FAILED: 'START_IN_PROGRESS' },
+  stop: { READY: 'STOP_IN_PROGRESS', STOP_FAILED: 'STOP_IN_PROGRESS' },
   delete: {
     READY: 'DELETE_IN_PROGRESS',
     STOPPED: 'DELETE_IN_PROGRESS',
@@ -141,7 +141,7 @@ test('a refusal for the state says so, and names session, state and what there i
     ['CREATE_IN_PROGRESS', 'OPERATION_IN_PROGRESS'],
     ['STOP_IN_PROGRESS', 'OPERATION_IN_PROGRESS'],
     ['STOPPED', 'STATE_DOES_NOT_ALLOW'],
-    ['STOP_FAILED', 'STATE_DOES_NOT_ALLOW'],
+    ['START_FAILED', 'STATE_DOES_NOT_ALLOW'],
   ] as const) {
     const sessionId = await putSession(world, studioId, { state });
     const call = world.call('StopStreamingSession', { studioId, sessionId });

@@ -143,7 +143,15 @@ describe('the tiny machine of the tests', () => {
       exitcode: 3,
       output: 'SAID\n',
     });
-    const user = await guest.exec('/sbin/runuser', ['-u', 'artist', '--', 'sh', '-c', 'id -u; touch /home/artist/mine', 'sh']);
+    const user = await guest.exec('/sbin/runuser', [
+      '-u',
+      'artist',
+      '--',
+      'sh',
+      '-c',
+      'id -u; touch /home/artist/mine',
+      'sh',
+    ]);
     assert.deepEqual(user, { exitcode: 0, output: '1000\n' });
   });
 
