@@ -132,10 +132,10 @@ export class ComputeFailure extends Error {
   }
 }
 
-/** A session whose start has failed can only be deleted. */
+/** Nobody gets an empty volume for the one that was kept. */
 export function volumeGone(): ComputeFailure {
   return new ComputeFailure(
     'INTERNAL_ERROR',
-    'The volume of this session is gone, so it was not started. Delete the session, and its backups with it, and create another.',
+    'The volume of this session is gone, so it was not started. Start it from one of its backups; without any, delete it and create another.',
   );
 }
