@@ -17,6 +17,7 @@ import {
   requireFileName,
   syncDirectory,
   withFile,
+  writeAll,
 } from '../files.ts';
 import type { WorkstationUser } from '../images/confined.ts';
 import type { Keys } from '../keys/keys.ts';
@@ -186,7 +187,7 @@ export class SandboxHomes {
       const end = await this.#tar(owner, home, 'read', signal, {
         onOutput: async (output) => {
           for await (const piece of sealed(output, passphrase)) {
-            await target.write(piece);
+            await writeAll(target, piece, written);
             written += piece.length;
           }
         },
