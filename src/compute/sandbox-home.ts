@@ -123,8 +123,7 @@ export class SandboxHomes {
     } finally {
       await file.close();
     }
-    await syncTree(this.pathOf(home));
-    await syncDirectory(this.#homes);
+    await this.#sync(home);
     await removeFile(packed);
     await syncDirectory(this.#packed);
   }
@@ -152,12 +151,13 @@ export class SandboxHomes {
     }
   }
 
-  /** @returns the name of a new home that holds what the backup holds. @throws ComputeFailure */
+  /** @returns the name of a new home that holds what the backup holds, on the disk. @throws ComputeFailure */
   async restore(owner: HomeOwner, backupId: string, signal: AbortSignal): Promise<string> {
     const path = join(this.#backups, requireFileName(owner.id), requireFileName(backupId));
     const home = await this.make(owner);
     try {
       await withFile(open(path, OPEN_OWN), (file) => this.#unseal(owner, home, file, signal));
+      await this.#sync(home);
       return home;
     } catch (error) {
       await this.remove(home);
@@ -175,6 +175,12 @@ export class SandboxHomes {
     await this.#options.keys.destroy(id);
     await removeTree(join(this.#backups, requireFileName(id)));
     await syncDirectory(this.#backups);
+  }
+
+  /** Before a record names it, and what it was made of is removed. */
+  async #sync(home: string): Promise<void> {
+    await syncTree(this.pathOf(home));
+    await syncDirectory(this.#homes);
   }
 
   /** Writes the home as a tar that only the key of the workstation opens. @returns its bytes. */
