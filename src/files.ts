@@ -233,7 +233,8 @@ async function* chunksOf(source: FileHandle, signal: AbortSignal | undefined): A
   }
 }
 
-async function writeAll(target: FileHandle, bytes: Buffer, position: number): Promise<void> {
+/** From this position on, whatever the system takes of it at once. */
+export async function writeAll(target: FileHandle, bytes: Buffer, position: number): Promise<void> {
   for (let done = 0; done < bytes.length; ) {
     done += (await target.write(bytes, done, bytes.length - done, position + done)).bytesWritten;
   }

@@ -1,12 +1,14 @@
 /**
  * Instance types as this host gives them. The vendor's sizes are made for the machines of a data centre, so the built-in
  * ones are cut: to the processors of the host, and to a quarter of the memory that its workstations may take, so that a
- * small host runs several of any type. A size that a setting names is taken as it is. Pure: what there is is an argument.
+ * small host runs several of any type. None is cut below what a desktop starts with: a host without room for that refuses
+ * it, and says so. A size that a setting names is taken as it is. Pure: what there is is an argument.
  */
 import { INSTANCE_TYPES, type InstanceTypes } from './instance-types.ts';
 
-/** Workstations of the largest built-in type that a host always has memory for. */
+/** Workstations of the largest built-in type that a host has memory for, unless that would be too little for each. */
 const WORKSTATIONS_MIN = 4;
+const BOOTABLE_MIB = 1_024;
 
 export interface Host {
   readonly vcpus: number;
@@ -16,10 +18,10 @@ export interface Host {
 
 /** @param overheadMib what each takes beside what it is given. @param changed goes before what is built in. */
 export function instanceTypesOn(host: Host, overheadMib: number, changed: InstanceTypes): InstanceTypes {
-  const quarter = Math.floor(host.memoryMib / WORKSTATIONS_MIN) - overheadMib;
+  const memoryMibMax = Math.max(Math.floor(host.memoryMib / WORKSTATIONS_MIN) - overheadMib, BOOTABLE_MIB);
   const builtIn = Object.entries(INSTANCE_TYPES).map(([name, { vcpus, memoryMib }]) => [
     name,
-    { vcpus: Math.min(vcpus, host.vcpus), memoryMib: Math.max(1, Math.min(memoryMib, quarter)) },
+    { vcpus: Math.min(vcpus, host.vcpus), memoryMib: Math.min(memoryMib, memoryMibMax) },
   ]);
   return { ...Object.fromEntries(builtIn), ...changed };
 }

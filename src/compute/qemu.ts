@@ -34,7 +34,7 @@ import { backupPath, copyDisk, diskFull, exists, volumePath } from './qemu-disk.
 import { endMachine } from './qemu-machine.ts';
 import { ABSENT, QEMU_DEFAULTS, type QemuSettings, type QemuWorkstation, type Volume } from './qemu-records.ts';
 import { progressOf, type Start, type StartParts, startWorkstation, takeOver } from './qemu-start.ts';
-import type { Records } from './records.ts';
+import { damagedWorkstation, type FoundRecord, type Records, recordReader } from './records.ts';
 
 export { QEMU_DEFAULTS, type QemuSettings, type QemuWorkstation } from './qemu-records.ts';
 
@@ -82,6 +82,7 @@ class QemuMachines implements QemuCompute {
   readonly #settings: QemuSettings;
   readonly #capacity: HostCapacity;
   readonly #change: ChangeRecord<QemuWorkstation>;
+  readonly #readAll: () => Promise<FoundRecord<QemuWorkstation>[]>;
   readonly #effects = new Effects();
   readonly #confinement = new Confinement();
   /** Of the machines that this process knows to run. */
@@ -93,6 +94,7 @@ class QemuMachines implements QemuCompute {
     this.#settings = { ...QEMU_DEFAULTS, ...options.settings };
     this.#capacity = new HostCapacity(this.#settings.memoryMib);
     this.#change = createChanges<QemuWorkstation>({ records: options.records, clock: options.clock, absent: ABSENT });
+    this.#readAll = recordReader(options.records, options.log);
   }
 
   accelerator(): Promise<AcceleratorFound> {
@@ -106,14 +108,15 @@ class QemuMachines implements QemuCompute {
 
   /** Counts the machines that run. What no record knows is told of and left alone: it may be the work of somebody's day. */
   async takeStock(): Promise<void> {
-    const { records, directory, log } = this.#options;
+    const { directory, log } = this.#options;
     // Looked at before the records: another process may be making a workstation, whose record is the first thing of it.
     const places = (await readdir(directory)).filter((name) => PLACE.test(name));
-    const ids = new Set(await records.ids());
-    for (const id of ids) {
-      const machine = (await records.get(id))?.machine;
+    const found = await this.#readAll();
+    for (const { id, record } of found) {
+      const machine = record?.machine;
       if (machine && isAlive(machine.mark)) this.#know(id, machine.mark, machine.size);
     }
+    const ids = new Set(found.map(({ id }) => id));
     for (const id of places.filter((name) => !ids.has(name))) {
       log.warn({ id }, 'there are files of a workstation that has no record; they are left alone');
     }
@@ -191,13 +194,11 @@ class QemuMachines implements QemuCompute {
   }
 
   async list() {
-    const { records } = this.#options;
-    const found = await Promise.all((await records.ids()).map(async (id) => ({ id, record: await records.get(id) })));
-    return found.flatMap(({ id, record }) => {
-      if (!record) return [];
+    return (await this.#readAll()).map(({ id, record }) => {
+      if (!record) return damagedWorkstation(id, this.#options.clock.now());
       const { power, machine, volume, backups, changedAt } = record;
       const running = power !== 'off' && (machine === null || isAlive(machine.mark));
-      return [{ id, running, hasVolume: volume !== null, backupIds: Object.keys(backups), changedAt }];
+      return { id, running, hasVolume: volume !== null, backupIds: Object.keys(backups), changedAt };
     });
   }
 

@@ -17,6 +17,7 @@ import {
   requireFileName,
   syncDirectory,
   withFile,
+  writeAll,
 } from '../files.ts';
 import type { WorkstationUser } from '../images/confined.ts';
 import type { Keys } from '../keys/keys.ts';
@@ -122,8 +123,7 @@ export class SandboxHomes {
     } finally {
       await file.close();
     }
-    await syncTree(this.pathOf(home));
-    await syncDirectory(this.#homes);
+    await this.#sync(home);
     await removeFile(packed);
     await syncDirectory(this.#packed);
   }
@@ -151,12 +151,13 @@ export class SandboxHomes {
     }
   }
 
-  /** @returns the name of a new home that holds what the backup holds. @throws ComputeFailure */
+  /** @returns the name of a new home that holds what the backup holds, on the disk. @throws ComputeFailure */
   async restore(owner: HomeOwner, backupId: string, signal: AbortSignal): Promise<string> {
     const path = join(this.#backups, requireFileName(owner.id), requireFileName(backupId));
     const home = await this.make(owner);
     try {
       await withFile(open(path, OPEN_OWN), (file) => this.#unseal(owner, home, file, signal));
+      await this.#sync(home);
       return home;
     } catch (error) {
       await this.remove(home);
@@ -176,6 +177,12 @@ export class SandboxHomes {
     await syncDirectory(this.#backups);
   }
 
+  /** Before a record names it, and what it was made of is removed. */
+  async #sync(home: string): Promise<void> {
+    await syncTree(this.pathOf(home));
+    await syncDirectory(this.#homes);
+  }
+
   /** Writes the home as a tar that only the key of the workstation opens. @returns its bytes. */
   async #seal(owner: HomeOwner, home: string, target: FileHandle, signal: AbortSignal): Promise<number> {
     const { keys } = this.#options;
@@ -186,7 +193,7 @@ export class SandboxHomes {
       const end = await this.#tar(owner, home, 'read', signal, {
         onOutput: async (output) => {
           for await (const piece of sealed(output, passphrase)) {
-            await target.write(piece);
+            await writeAll(target, piece, written);
             written += piece.length;
           }
         },

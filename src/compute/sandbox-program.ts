@@ -51,7 +51,7 @@ end() {
 }
 
 display() {
-  ${DISPLAY.join(' ')} -AcceptCutText=${clipboard ? 1 : 0} -SendCutText=${clipboard ? 1 : 0} \\
+  ${[...DISPLAY, ...(clipboard ? CLIPBOARD : NO_CLIPBOARD)].join(' ')} \\
     </dev/null >/tmp/.display.log 2>&1 3>&-
   tail -n 5 /tmp/.display.log
   tell display-ended
@@ -116,6 +116,10 @@ const DISPLAY = [
   '-desktop workstation',
   '-geometry 1920x1080 -depth 24',
 ];
+
+const CLIPBOARD = ['-AcceptCutText=1', '-SendCutText=1'];
+/** The last keeps programs inside from setting it back. */
+const NO_CLIPBOARD = ['-AcceptCutText=0', '-SendCutText=0', '-noclipboard'];
 
 /** The status of a subshell is taken with its name before: `set -e` is off, and a failure is told rather than met. */
 function runScript({ text, parameters }: WorkstationScript, index: number): string {

@@ -21,7 +21,7 @@ import { type Change, type Compute, ComputeFailure, type Workstation, type Works
 import { hasEnded, isAlive, type ProcessMark } from './detached.ts';
 import { HostCapacity } from './host-capacity.ts';
 import { instanceSize } from './instance-types.ts';
-import type { Records } from './records.ts';
+import { damagedWorkstation, type FoundRecord, type Records, recordReader } from './records.ts';
 import { DISPLAY_SOCKET, type SandboxPrograms } from './sandbox-command.ts';
 import { connectDisplay, requireDisplay } from './sandbox-display.ts';
 import { type HomeOwner, SandboxHomes } from './sandbox-home.ts';
@@ -69,6 +69,7 @@ class SandboxCompute implements Compute {
   readonly #options: SandboxComputeOptions;
   readonly #programs: SandboxPrograms;
   readonly #change: ChangeRecord<SandboxedWorkstation>;
+  readonly #readAll: () => Promise<FoundRecord<SandboxedWorkstation>[]>;
   readonly #effects = new Effects();
   readonly #capacity: HostCapacity;
   readonly #roots: SandboxRoots;
@@ -84,6 +85,7 @@ class SandboxCompute implements Compute {
     this.#options = options;
     this.#programs = programs;
     this.#change = createChanges<SandboxedWorkstation>({ records, clock, absent: ABSENT });
+    this.#readAll = recordReader(records, options.log);
     this.#capacity = new HostCapacity(settings.memoryMib);
     this.#sockets = join(directory, 'run');
     makePrivateDirectory(this.#sockets);
@@ -100,9 +102,9 @@ class SandboxCompute implements Compute {
 
   /** Finds what another server has left running. */
   async takeOver(): Promise<void> {
-    for (const [id, record] of await this.#all()) {
-      const first = record.power === 'on' ? firstInside(record.mark) : undefined;
-      if (!first) continue;
+    for (const { id, record } of await this.#readAll()) {
+      const first = record?.power === 'on' ? firstInside(record.mark) : undefined;
+      if (!record || !first) continue;
       this.#running.set(id, first);
       this.#capacity.count(id, record.memoryMib);
     }
@@ -173,13 +175,16 @@ class SandboxCompute implements Compute {
 
   async list(): Promise<Workstation[]> {
     if (this.#options.clock.now() - this.#sweptAt >= SWEEP_EVERY_MS) void this.#sweep();
-    return (await this.#all()).map(([id, record]) => ({
-      id,
-      running: this.#starting.has(id) || this.#isRunning(id, record),
-      hasVolume: record.home !== null || record.restore !== null,
-      backupIds: Object.keys(record.backups),
-      changedAt: record.changedAt,
-    }));
+    return (await this.#readAll()).map(({ id, record }) => {
+      if (!record) return damagedWorkstation(id, this.#options.clock.now());
+      return {
+        id,
+        running: this.#starting.has(id) || this.#isRunning(id, record),
+        hasVolume: record.home !== null || record.restore !== null,
+        backupIds: Object.keys(record.backups),
+        changedAt: record.changedAt,
+      };
+    });
   }
 
   async #start(request: WorkstationRequest): Promise<void> {
@@ -321,19 +326,15 @@ class SandboxCompute implements Compute {
     this.#sweptAt = now;
     try {
       const homes = await this.#homes.all();
-      const records = (await this.#all()).map(([, record]) => record);
+      const records = (await this.#readAll()).map(({ record }) => record);
+      // One that cannot be read may name any of it.
+      if (!records.every((record) => record !== undefined)) return;
       await this.#homes.removeLeft(homes, new Set(records.map(({ home }) => home ?? '')), now);
       const inUse = new Set(records.map(({ imageId }) => imageId));
       await this.#roots.keepOnly(async (id) => inUse.has(id) || (await images.open(id)) !== undefined, now);
     } catch (error) {
       log.warn({ err: error }, 'what workstations have left could not be removed');
     }
-  }
-
-  async #all(): Promise<[string, SandboxedWorkstation][]> {
-    const { records } = this.#options;
-    const found = await Promise.all((await records.ids()).map(async (id) => ({ id, record: await records.get(id) })));
-    return found.flatMap(({ id, record }): [string, SandboxedWorkstation][] => (record ? [[id, record]] : []));
   }
 
   #socketPath(id: string): string {

@@ -129,9 +129,10 @@ export interface DesktopRequest {
 
 /**
  * Makes the disk, a qcow2 file, and lends it to `use`, which may take it away: what is left afterwards is removed.
- * @throws ImageFailure TOOL_MISSING, TOOL_FAILED, NO_SPACE; the signal's reason.
+ * @throws ImageFailure TOOL_MISSING, TOOL_FAILED, NO_SPACE, ADDRESS_WITH_USER; the signal's reason.
  */
 export async function withDesktop<T>(request: DesktopRequest, use: (disk: string) => Promise<T>): Promise<T> {
+  if (hasUser(request.mirror)) throw mirrorWithUser('The address of --mirror holds');
   // /tmp is often in memory.
   const temporary = tmpdir() === '/tmp' ? '/var/tmp' : tmpdir();
   const place = request.place ?? temporary;
@@ -241,7 +242,10 @@ async function sourcesOfApt(suite: string, options: ProgramOptions): Promise<str
   const lines = listed.split('\n').map((line) => line.split('|'));
   const isOurs = ([origin, release = '', , component]: string[]) =>
     origin === 'Debian' && component === 'main' && (release === suite || release.startsWith(`${suite}-`));
-  const sources = lines.filter(isOurs).map(([, release, address]) => `deb ${address} ${release} main`);
+  const ours = lines.filter(isOurs);
+  if (ours.some(([, , address]) => hasUser(address)))
+    throw mirrorWithUser("The address of this machine's mirror holds");
+  const sources = ours.map(([, release, address]) => `deb ${address} ${release} main`);
   return [...new Set(sources)];
 }
 
@@ -249,7 +253,26 @@ async function sourcesOfApt(suite: string, options: ProgramOptions): Promise<str
 async function settingsOfApt(options: ProgramOptions): Promise<string[]> {
   const names = ['Acquire::http', 'Acquire::https', 'Acquire::Check-Valid-Until', 'Acquire::Check-Date'];
   const dump = await runProgram('apt-config', ['dump', '--no-empty', '--format', '%f "%v";%n', ...names], options);
-  return dump.split('\n').flatMap((line) => (/^Acquire::\S+ "[^"]+";$/.test(line) ? [line.slice(0, -1)] : []));
+  const lines = dump.split('\n').flatMap((line) => (/^Acquire::\S+ "[^"]+";$/.test(line) ? [line.slice(0, -1)] : []));
+  if (!lines.some(hasUser)) return lines;
+  throw new ImageFailure(
+    'ADDRESS_WITH_USER',
+    "The proxy of this machine's apt is set with a user or password, which every user of this machine could read while the image " +
+      'is made: set one that asks for none in /etc/apt/apt.conf.d, then try again.',
+  );
+}
+
+/** Whether a user, who may come with a password, stands in an address of this text. */
+function hasUser(text = ''): boolean {
+  return /:\/\/[^/\s"]*@/.test(text);
+}
+
+/** The address itself is in no message. */
+function mirrorWithUser(which: string): ImageFailure {
+  return new ImageFailure(
+    'ADDRESS_WITH_USER',
+    `${which} a user or password, which every workstation of the image could read: name a mirror that asks for none with --mirror.`,
+  );
 }
 
 /** Reads from what apt and dpkg say how far they are: each package is fetched, unpacked and set up. */

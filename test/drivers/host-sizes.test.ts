@@ -1,15 +1,18 @@
 /** Sizes of instance types on one host: the vendor's, cut to what there is; those of settings, as they stand. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { ComputeFailure } from '../../src/compute/compute.ts';
+import { HostCapacity, OVERHEAD_MIB as OVERHEAD } from '../../src/compute/host-capacity.ts';
 import { instanceTypesOn } from '../../src/compute/host-sizes.ts';
 import { parseInstanceTypes } from '../../src/compute/instance-types.ts';
 import { streamingInstanceType } from '../../src/contract/launch-profile.ts';
 
-const OVERHEAD = 150;
+/** What a desktop starts with. */
+const BOOTABLE_MIB = 1_024;
 
-test('every type that the API knows has a size, of which four fit on any host', () => {
+test('every type that the API knows has a size, of which four fit on a host that has 1 GiB for each', () => {
   for (const host of [
-    { vcpus: 1, memoryMib: 1_024 },
+    { vcpus: 1, memoryMib: 4 * (BOOTABLE_MIB + OVERHEAD) },
     { vcpus: 2, memoryMib: 20_000 },
     { vcpus: 256, memoryMib: 2_000_000 },
   ]) {
@@ -17,7 +20,8 @@ test('every type that the API knows has a size, of which four fit on any host', 
     assert.deepEqual(Object.keys(types).sort(), [...streamingInstanceType.values!].sort());
     for (const [name, { vcpus, memoryMib }] of Object.entries(types)) {
       assert.ok(vcpus >= 1 && vcpus <= host.vcpus, name);
-      assert.ok(memoryMib > 0 && 4 * (memoryMib + OVERHEAD) <= host.memoryMib && Number.isInteger(memoryMib), name);
+      assert.ok(memoryMib >= BOOTABLE_MIB && Number.isInteger(memoryMib), name);
+      assert.ok(4 * (memoryMib + OVERHEAD) <= host.memoryMib, name);
     }
   }
 });
@@ -31,13 +35,26 @@ test('a host with room gives what the vendor gives', () => {
 
 test('what settings say goes before, is not cut, and may be new', () => {
   const changed = parseInstanceTypes('g4dn.xlarge=2:4096,farm.huge=200:500000')!;
-  const types = instanceTypesOn({ vcpus: 2, memoryMib: 4_096 }, OVERHEAD, changed);
+  const types = instanceTypesOn({ vcpus: 2, memoryMib: 8_192 }, OVERHEAD, changed);
   assert.deepEqual(types['g4dn.xlarge'], { vcpus: 2, memoryMib: 4_096 });
   assert.deepEqual(types['farm.huge'], { vcpus: 200, memoryMib: 500_000 });
-  assert.deepEqual(types['g5.xlarge'], { vcpus: 2, memoryMib: 1_024 - OVERHEAD });
+  assert.deepEqual(types['g5.xlarge'], { vcpus: 2, memoryMib: 2_048 - OVERHEAD });
 });
 
-test('a host without any memory to speak of promises nothing that is negative', () => {
-  for (const { memoryMib } of Object.values(instanceTypesOn({ vcpus: 1, memoryMib: 0 }, OVERHEAD, {})))
-    assert.equal(memoryMib, 1);
+test('a smaller host cuts none below what a desktop starts with, and says what it lacks', () => {
+  for (const memoryMib of [0, 500, BOOTABLE_MIB + OVERHEAD - 1]) {
+    const types = instanceTypesOn({ vcpus: 1, memoryMib }, OVERHEAD, {});
+    for (const size of Object.values(types)) assert.equal(size.memoryMib, BOOTABLE_MIB);
+    assert.throws(
+      () => new HostCapacity(memoryMib).promise('one', types['g4dn.xlarge']!.memoryMib),
+      (error) =>
+        error instanceof ComputeFailure &&
+        error.code === 'INSUFFICIENT_CAPACITY' &&
+        error.message.includes(
+          `needs ${BOOTABLE_MIB + OVERHEAD} MiB of memory and ${memoryMib} MiB of ${memoryMib} MiB`,
+        ),
+    );
+  }
+  const types = instanceTypesOn({ vcpus: 1, memoryMib: BOOTABLE_MIB + OVERHEAD }, OVERHEAD, {});
+  new HostCapacity(BOOTABLE_MIB + OVERHEAD).promise('one', types['g4dn.xlarge']!.memoryMib);
 });

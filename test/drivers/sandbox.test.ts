@@ -145,7 +145,11 @@ describe('a sandboxed workstation', () => {
         }
       });
       const display = lines.find((line) => line.startsWith('Xtigervnc'))!;
-      assert.match(display, clipboard ? /-AcceptCutText=1 -SendCutText=1/ : /-AcceptCutText=0 -SendCutText=0/);
+      assert.match(
+        display,
+        clipboard ? /-AcceptCutText=1 -SendCutText=1/ : /-AcceptCutText=0 -SendCutText=0 -noclipboard/,
+      );
+      assert.equal(display.includes('-noclipboard'), !clipboard);
       assert.equal(await nameOfDesktop(compute, id), 'workstation');
     }
   });

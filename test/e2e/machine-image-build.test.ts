@@ -72,6 +72,18 @@ class Workshop {
     return this.installation.backlot([...BUILD, ...words], this.inside());
   }
 
+  /** On a machine whose apt has these settings besides, or another program in its place. */
+  buildWithApt(apt: { readonly settings?: string; readonly program?: string }): Promise<Finished> {
+    const settings = join(this.stub, 'apt.conf.d');
+    mkdirSync(settings, { recursive: true });
+    writeFileSync(join(settings, '90test'), apt.settings ?? '');
+    if (apt.program !== undefined) writeFileSync(join(this.stub, 'apt-get'), apt.program, { mode: 0o755 });
+    const wrapper = this.#wrapper(
+      'mount --bind "$1" /usr/local/sbin && mount --bind "$1/apt.conf.d" /etc/apt/apt.conf.d',
+    );
+    return this.installation.backlot(BUILD, { wrapper, environment: { TMPDIR: this.scratch } });
+  }
+
   buildWithoutGrub(): Promise<Finished> {
     const wrapper = this.#wrapper('mount -t tmpfs tmpfs /usr/lib/grub');
     return this.installation.backlot(BUILD, { wrapper, environment: { TMPDIR: this.scratch } });
@@ -120,6 +132,40 @@ describe('backlot machine-image build', () => {
     ];
     for (const [words, says] of cases) assert.match(sentenceOf(await installation.backlot(words)), says);
     assert.deepEqual(await installation.json(['machine-image', 'list']), []);
+  });
+
+  it('tells nobody the password of a proxy or a mirror: it says what to do instead', async (t) => {
+    const secret = 'user:hidden-word@';
+    const workshop = new Workshop(t);
+    const refused = (finished: Finished, says: RegExp) => {
+      const sentence = sentenceOf(finished);
+      assert.match(sentence, says);
+      assert.ok(!sentence.includes('hidden-word'));
+      assert.ok(!existsSync(join(workshop.stub, 'told')));
+      assert.deepEqual(readdirSync(workshop.scratch), []);
+    };
+    const mirror = await workshop.build(['--mirror', `http://${secret}mirror.example.org/debian`]);
+    refused(mirror, /--mirror holds a user or password, .*name a mirror that asks for none with --mirror/);
+    for (const name of ['Acquire::http::Proxy', 'Acquire::https::Proxy', 'Acquire::http::Proxy::mirror.example.org']) {
+      const proxy = await workshop.buildWithApt({ settings: `${name} "http://${secret}proxy.example.org:3128/";\n` });
+      refused(proxy, /proxy of this machine's apt is set with a user or password, .*set one that asks for none/);
+    }
+    const line = `Debian|bookworm|https://${secret}mirror.example.org/debian|main`;
+    const ours = await workshop.buildWithApt({ program: `#!/bin/sh\necho '${line}'\n` });
+    refused(ours, /this machine's mirror holds a user or password, .*name a mirror that asks for none with --mirror/);
+  });
+
+  it('goes through a proxy without a password, to a mirror whose path has the sign of one', async (t) => {
+    const workshop = new Workshop(t);
+    const address = 'http://mirror.example.org/at@here';
+    const finished = await workshop.buildWithApt({
+      settings: 'Acquire::http::Proxy "http://proxy.example.org:3128/";\n',
+      program: `#!/bin/sh\necho 'Debian|bookworm|${address}|main'\n`,
+    });
+    assert.equal(finished.code, 0, finished.stderr);
+    const told = workshop.told();
+    assert.ok(told.includes('--aptopt=Acquire::http::Proxy "http://proxy.example.org:3128/"'), told.join('\n'));
+    assert.ok(told.includes(`deb ${address} bookworm main`), told.join('\n'));
   });
 
   it('says what this machine lacks, and the line that installs it', async (t) => {
