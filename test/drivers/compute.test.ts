@@ -168,7 +168,7 @@ for (const [name, makeBench] of Object.entries(ADAPTERS)) {
         error instanceof ComputeFailure &&
         error.code === 'INTERNAL_ERROR' &&
         !error.retryable &&
-        /volume .* is gone.*Delete the session/.test(error.message);
+        /volume .* is gone.*one of its backups/.test(error.message);
       await assert.rejects(compute.ensure(start('one', { needsVolume: true })), isGone);
       assert.deepEqual(await compute.list(), []);
       await compute.ensure(start('one'));
