@@ -349,7 +349,7 @@ describe('a start of a session whose machine has no volume any more', () => {
       assert.deepEqual(await holdingsOf(scene, id), holdings);
       if (state === 'READY') return;
       assert.equal(session.statusCode, 'INTERNAL_ERROR');
-      assert.match(session.statusMessage!, /volume .* is gone.*Delete the session/);
+      assert.match(session.statusMessage!, /volume .* is gone.*one of its backups/);
     });
   }
 });
