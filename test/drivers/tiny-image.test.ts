@@ -175,7 +175,8 @@ describe('the tiny machine of the tests', () => {
     await guest.agent.ask('guest-file-close', { handle });
     await guest.qmp.ask('system_powerdown');
     await until('it ends', () => guest.process.exitCode === 0, BOOT_LIMIT_MS);
-    assert.ok(guest.qmp.events.includes('SHUTDOWN'));
+    // What it said last may be read after it was seen to have ended.
+    await until('it has said so', () => guest.qmp.events.includes('SHUTDOWN'));
     await guest.kill();
     guest = await Guest.start(disk, temporaryDirectory({ after }));
     await guest.up();
