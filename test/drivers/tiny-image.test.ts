@@ -28,13 +28,25 @@ class Talk {
   readonly #socket: Socket;
   readonly #waiting: ((answer: Answer) => void)[] = [];
 
-  constructor(path: string) {
-    this.#socket = connect(path).on('error', () => undefined);
-    createInterface({ input: this.#socket }).on('line', (line) => {
+  constructor(socket: Socket) {
+    this.#socket = socket.on('error', () => undefined);
+    const lines = createInterface({ input: socket }).on('line', (line) => {
       const answer = JSON.parse(line) as Answer;
       if (answer.event !== undefined) this.events.push(answer.event);
       else if ('return' in answer || 'error' in answer) this.#waiting.shift()?.(answer);
     });
+    // Of a machine that is killed; it has errors of the socket as its own.
+    lines.on('error', () => undefined);
+  }
+
+  /** The socket's file is there a moment before QEMU listens. */
+  static async to(path: string): Promise<Talk> {
+    const connected = async () => {
+      const socket = connect(path);
+      await once(socket, 'connect');
+      return socket;
+    };
+    return new Talk(await until('QEMU listens', connected));
   }
 
   async ask<T = unknown>(execute: string, args: object = {}): Promise<T> {
@@ -56,11 +68,11 @@ class Guest {
   readonly process: ChildProcess;
   readonly ended: Promise<unknown>;
 
-  private constructor(process: ChildProcess, directory: string) {
+  private constructor(process: ChildProcess, qmp: Talk, agent: Talk) {
     this.process = process;
     this.ended = once(process, 'exit');
-    this.qmp = new Talk(join(directory, 'qmp'));
-    this.agent = new Talk(join(directory, 'agent'));
+    this.qmp = qmp;
+    this.agent = agent;
   }
 
   static async start(disk: string, directory: string): Promise<Guest> {
@@ -80,8 +92,8 @@ class Guest {
       ],
     ];
     const child = spawn('qemu-system-x86_64', words, { stdio: ['ignore', 'ignore', 'inherit'] });
-    await until('QEMU listens', () => statSync(join(directory, 'qmp')).isSocket());
-    const guest = new Guest(child, directory);
+    const talkTo = (name: string) => Talk.to(join(directory, name));
+    const guest = new Guest(child, await talkTo('qmp'), await talkTo('agent'));
     await guest.qmp.ask('qmp_capabilities');
     return guest;
   }

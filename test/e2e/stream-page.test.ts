@@ -142,14 +142,14 @@ describe('the page of a stream', { concurrency: false }, () => {
     const button = page.getByRole('button', { name: 'Full screen' });
     await button.click();
     await until('it fills the screen', () => page.evaluate('document.fullscreenElement !== null'));
-    assert.equal(await button.getAttribute('aria-pressed'), 'true');
+    await until('the button says so', async () => (await button.getAttribute('aria-pressed')) === 'true');
     await page.keyboard.press('a');
     await until('the desktop has the focus', () => streams.desktop.keys.includes(XK_A));
     for (const key of ['Control', 'Alt', 'Shift']) await page.keyboard.down(key);
     for (const key of ['Shift', 'Alt', 'Control']) await page.keyboard.up(key);
     await button.press('Enter');
     await until('it is left', () => page.evaluate('document.fullscreenElement === null'));
-    assert.equal(await button.getAttribute('aria-pressed'), 'false');
+    await until('the button says so', async () => (await button.getAttribute('aria-pressed')) === 'false');
   });
 
   it('says why an address does not open', async (t) => {
