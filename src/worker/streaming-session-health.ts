@@ -64,9 +64,16 @@ export function createSessionHealth(ports: SessionHealthPorts): SessionHealth {
     const without = await readyWithoutWorkstation(ports);
     suspects = new Map(without.map(({ id, version }) => [id, version]));
     let ended = 0;
-    for (const row of without) {
-      if (before.get(row.id) === row.version && (await endSession(row, ports))) ended += 1;
+    let failure: unknown;
+    for (const row of without.filter(({ id, version }) => before.get(id) === version)) {
+      try {
+        if (await endSession(row, ports)) ended += 1;
+      } catch (error) {
+        // It keeps no other from being ended.
+        failure ??= error;
+      }
     }
+    if (failure !== undefined) throw failure;
     return ended;
   };
   const runOnce = (): Promise<number> => {

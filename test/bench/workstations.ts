@@ -37,7 +37,7 @@ export async function measureWorkstations(rounds: number): Promise<WorkstationCo
     keepGuests(owner);
     const bench = new QemuBench(owner);
     await bench.addGuest('linux', 'linux');
-    const compute = await bench.open();
+    const compute = await bench.open({ agentMs: LIMIT_MS });
     await compute.accelerator();
     const directory = temporaryDirectory(owner);
     const ours: number[] = [];

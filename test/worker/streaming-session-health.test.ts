@@ -172,6 +172,19 @@ describe('a look', () => {
     });
   }
 
+  test('ends the others where one cannot be ended, and says that it failed', async () => {
+    const world = createWorld();
+    const studioId = await world.makeStudio();
+    const launchProfileId = await putProfile(world, studioId);
+    // The row is not what it should be.
+    await putSession(world, studioId, { launchProfileId }, { ...NOT_YET_DUE, private: '{}' });
+    const sessionId = await putSession(world, studioId, { launchProfileId }, NOT_YET_DUE);
+    const health = healthOf(world);
+    assert.equal(await health.runOnce(), 0);
+    await assert.rejects(health.runOnce(), TypeError);
+    assert.equal((await world.store.get(KIND.streamingSession, sessionId))!.state, 'STOP_IN_PROGRESS');
+  });
+
   test('leaves alone what runs', async () => {
     const world = createWorld();
     const stage = await createStage(world, PERSISTENT);
