@@ -176,13 +176,18 @@ describe('a look', () => {
     const world = createWorld();
     const studioId = await world.makeStudio();
     const launchProfileId = await putProfile(world, studioId);
+    const put = (createdAt: number, more: object = {}) =>
+      putSession(world, studioId, { launchProfileId }, { ...NOT_YET_DUE, createdAt, ...more });
+    const first = await put(1);
     // The row is not what it should be.
-    await putSession(world, studioId, { launchProfileId }, { ...NOT_YET_DUE, private: '{}' });
-    const sessionId = await putSession(world, studioId, { launchProfileId }, NOT_YET_DUE);
+    await put(2, { private: '{}' });
+    const last = await put(3);
     const health = healthOf(world);
     assert.equal(await health.runOnce(), 0);
     await assert.rejects(health.runOnce(), TypeError);
-    assert.equal((await world.store.get(KIND.streamingSession, sessionId))!.state, 'STOP_IN_PROGRESS');
+    for (const id of [first, last]) {
+      assert.equal((await world.store.get(KIND.streamingSession, id))!.state, 'STOP_IN_PROGRESS');
+    }
   });
 
   test('leaves alone what runs', async () => {
