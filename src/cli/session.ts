@@ -45,7 +45,11 @@ export const sessionCommands: readonly Command[] = [
     positionals: ['SESSION_ID'],
     options: {
       seconds: { value: 'SECONDS', meaning: 'For how long the address is good, 60 to 3600; 120 by default' },
-      endpoint: { value: 'URL', meaning: 'Address of the server; by default the one that the settings name' },
+      endpoint: {
+        value: 'URL',
+        meaning:
+          'Address of the server; by default the one that the settings name. The server takes its own public address alone',
+      },
     },
     note: 'Unless more viewers are allowed, it takes the place of whoever sees the desktop now, who is told.',
     run: (given, config) => withParts(config, (parts) => openConsole(given, parts)),
