@@ -11,11 +11,11 @@ import type { Server as TlsServer } from 'node:https';
 import type { Socket } from 'node:net';
 import type { Operation } from '../contract/operation.ts';
 import { type OutwardError, ServiceError, validationFailed } from '../errors.ts';
+import type { SignedRequest } from './canonical-request.ts';
 import { answerPlain, PLAIN_BODY_BYTES_MAX, type PlainPlace, type PlainPlaces } from './plain.ts';
 import { createRefuser } from './refuse.ts';
 import { errorBody, readInput } from './rest-json.ts';
 import type { Match } from './router.ts';
-import type { SignedRequest } from './sigv4.ts';
 import { createUpgrader, pathOf, type Upgrades } from './upgrade.ts';
 
 /** Not by `import`, which reads every export at once: some of them load a whole HTTP client, and every start would wait for it. */

@@ -10,7 +10,7 @@ import { Sha256 } from '@aws-crypto/sha256-js';
 import { SignatureV4 } from '@smithy/signature-v4';
 import type { ErrorName } from '../../src/errors.ts';
 import { type AuthenticateOptions, type Credential, createAuthenticator } from '../../src/wire/authenticate.ts';
-import type { SignedRequest } from '../../src/wire/sigv4.ts';
+import type { SignedRequest } from '../../src/wire/canonical-request.ts';
 
 const REGION = 'us-west-2';
 const HOST = 'studio.example';

@@ -19,7 +19,7 @@ import {
 import { systemClock } from '../../src/clock.ts';
 import { type ErrorName, ServiceError } from '../../src/errors.ts';
 import { type AuthenticateOptions, type Credential, createAuthenticator } from '../../src/wire/authenticate.ts';
-import { canonicalPath, type SignedRequest } from '../../src/wire/sigv4.ts';
+import { canonicalPath, type SignedRequest } from '../../src/wire/canonical-request.ts';
 
 const REGION = 'us-west-2';
 const HOST = 'studio.example';

@@ -10,7 +10,7 @@ import { SignatureV4 } from '@smithy/signature-v4';
 import fc from 'fast-check';
 import { ServiceError } from '../../src/errors.ts';
 import { createAuthenticator } from '../../src/wire/authenticate.ts';
-import type { SignedRequest } from '../../src/wire/sigv4.ts';
+import type { SignedRequest } from '../../src/wire/canonical-request.ts';
 
 const SEED = Number(process.env.BACKLOT_SEED ?? 20_200_801);
 const REQUESTS = 300;
