@@ -1,9 +1,9 @@
 /**
  * Writes the documents that are made from code: docs/api.md from the contract, docs/states.md from the lifecycle tables, the
- * README's table of settings from src/config.ts, and that of personas in docs/permissions.md from what decides for them. With --check it writes nothing and fails when one is stale.
+ * README's table of settings from src/settings.ts, and that of personas in docs/permissions.md from what decides for them.
+ * With --check it writes nothing and fails when one is stale.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
-import { SETTINGS } from '../src/config.ts';
 import { operations } from '../src/contract/index.ts';
 import { API_PREFIX, type Operation } from '../src/contract/operation.ts';
 import type { ListShape, Members, Shape, StructureShape, UnionShape } from '../src/contract/shape.ts';
@@ -12,6 +12,7 @@ import { lifecycles } from '../src/domain/lifecycles.ts';
 import { PERSONAS, type Persona } from '../src/domain/persona.ts';
 import { statementsAbout } from '../src/domain/policy.ts';
 import { ERROR_STATUS } from '../src/errors.ts';
+import { SETTINGS } from '../src/settings.ts';
 
 const root = new URL('../', import.meta.url);
 const GENERATED = '<!-- Made by `npm run docs`: change the code it is made from, not this file. -->';

@@ -8,10 +8,11 @@ import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto';
 import { readFileSync, statSync } from 'node:fs';
 import { createSecureContext } from 'node:tls';
 import type { Clock } from './clock.ts';
-import { type Config, SETTINGS } from './config.ts';
+import type { Config } from './config.ts';
 import { reasonOf, StartError } from './data-directory.ts';
 import { isSystemError } from './files.ts';
 import type { Log } from './log.ts';
+import { SETTINGS } from './settings.ts';
 import type { Certificate } from './wire/server.ts';
 
 const CERTIFICATE = SETTINGS.tlsCertFile.env;

@@ -6,12 +6,13 @@
 import { randomUUID } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import type { Clock } from './clock.ts';
-import { type Config, SETTINGS } from './config.ts';
+import type { Config } from './config.ts';
 import { type DataDirectory, StartError } from './data-directory.ts';
 import { commandLine } from './domain/audit.ts';
 import { KIND, newRow } from './domain/kinds.ts';
 import { createDurably, isSystemError } from './files.ts';
 import type { Ids } from './ids.ts';
+import { SETTINGS } from './settings.ts';
 import { GuardFailed, type Row, type Store } from './store/store.ts';
 
 export interface HomeParts {

@@ -13,13 +13,14 @@ import type { InstanceTypes } from './compute/instance-types.ts';
 import { createNoCompute } from './compute/none.ts';
 import { openRecords, type Records, recordFiles } from './compute/records.ts';
 import { bootAfter, createSimulatedCompute, type SimulatedWorkstation } from './compute/simulated.ts';
-import { type Config, SETTINGS } from './config.ts';
+import type { Config } from './config.ts';
 import { type DataDirectory, StartError } from './data-directory.ts';
 import { ELSEWHERE, isElsewhere, takeHome } from './engine-home.ts';
 import { makePrivateDirectory } from './files.ts';
 import type { Images } from './images/images.ts';
 import type { Keys } from './keys/keys.ts';
 import type { Log } from './log.ts';
+import { SETTINGS } from './settings.ts';
 import type { Store } from './store/store.ts';
 
 export interface EngineParts {

@@ -5,7 +5,7 @@
  */
 import { existsSync } from 'node:fs';
 import type { Clock } from './clock.ts';
-import { type Config, SETTINGS } from './config.ts';
+import type { Config } from './config.ts';
 import { type DataDirectory, StartError } from './data-directory.ts';
 import { newAccessKey } from './domain/access-key.ts';
 import { commandLine } from './domain/audit.ts';
@@ -16,6 +16,7 @@ import { destroyDurably, writeDurably } from './files.ts';
 import type { Images } from './images/images.ts';
 import type { Keys } from './keys/keys.ts';
 import type { Log } from './log.ts';
+import { SETTINGS } from './settings.ts';
 import { GuardFailed, type Row, type Store } from './store/store.ts';
 
 const ROOT_KEY = 'root-key';

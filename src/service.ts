@@ -10,7 +10,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { readCertificate, tellOfCertificate } from './certificate.ts';
 import { type Clock, systemClock } from './clock.ts';
 import type { Compute } from './compute/compute.ts';
-import { type Config, SETTINGS } from './config.ts';
+import type { Config } from './config.ts';
 import { type OperationName, operations } from './contract/index.ts';
 import { createCredentialFinder } from './credential-finder.ts';
 import { type DataDirectory, lockDataDirectory, openDataDirectory, reasonOf, StartError } from './data-directory.ts';
@@ -33,6 +33,7 @@ import { keepPlace, makeFirstAccessKey, placeOf, requireOwnKeys } from './instal
 import { type LocalKeys, openLocalKeys } from './keys/local.ts';
 import { createLog, type Log } from './log.ts';
 import { createMetrics } from './metrics.ts';
+import { SETTINGS } from './settings.ts';
 import type { Wakes } from './store/postgres-wakes.ts';
 import { openSqlite } from './store/sqlite.ts';
 import type { Store } from './store/store.ts';

@@ -8,7 +8,7 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { describe, it } from 'node:test';
 import { commands } from '../src/cli/index.ts';
-import { SETTINGS } from '../src/config.ts';
+import { SETTINGS } from '../src/settings.ts';
 import { temporaryDirectory } from './support/temporary.ts';
 
 const PROJECT = resolve(import.meta.dirname, '..');

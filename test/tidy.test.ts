@@ -61,7 +61,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly RegExp[]>> = {
   ],
   import: [
     /^src\/(contract|domain)\//,
-    /^src\/(config|errors|files)\.ts$/,
+    /^src\/(settings|errors|files)\.ts$/,
     /^src\/wire\/validate\.ts$/,
     /^src\/store\/store\.ts$/,
   ],

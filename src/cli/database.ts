@@ -5,8 +5,9 @@
 import { existsSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { systemClock } from '../clock.ts';
-import { readDatabaseUrl, SETTINGS } from '../config.ts';
+import { readDatabaseUrl } from '../config.ts';
 import { lockDataDirectory, openDataDirectory, reasonOf } from '../data-directory.ts';
+import { SETTINGS } from '../settings.ts';
 import { CopyFailed, copyTables, type Tables } from '../store/tables.ts';
 import { type Arguments, type Command, CommandFailed, UsageError } from './command.ts';
 import { progressBar } from './output.ts';

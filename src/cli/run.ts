@@ -1,7 +1,8 @@
 /** Finds the command that a command line names, checks what was given, runs it, and turns failures into exit codes. */
 import { parseArgs } from 'node:util';
-import { readConfig, SETTINGS, type Settings } from '../config.ts';
+import { readConfig } from '../config.ts';
 import { ServiceError } from '../errors.ts';
+import { SETTINGS, type Settings } from '../settings.ts';
 import { type Arguments, type Command, UsageError } from './command.ts';
 import { commands } from './index.ts';
 import { print, type Streams } from './output.ts';

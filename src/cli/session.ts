@@ -6,7 +6,7 @@
 import { writeFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Compute, ComputeFailure, type Desktop } from '../compute/compute.ts';
-import { type Config, SETTINGS } from '../config.ts';
+import type { Config } from '../config.ts';
 import type { StreamingSession } from '../contract/streaming-session.ts';
 import type { StreamingSessionStream } from '../contract/streaming-session-stream.ts';
 import { ADMINISTRATOR } from '../domain/access.ts';
@@ -17,6 +17,7 @@ import { getStream, newStreamFor } from '../domain/streaming-session-stream.ts';
 import { adoptHome, isElsewhere } from '../engine-home.ts';
 import { isSystemError } from '../files.ts';
 import type { Parts } from '../service.ts';
+import { SETTINGS } from '../settings.ts';
 import type { Cursor, Row } from '../store/store.ts';
 import { type Arguments, type Command, CommandFailed } from './command.ts';
 import { undisturbed } from './undisturbed.ts';

@@ -3,7 +3,7 @@
  * document becomes a row. Ids are kept; what only this server can know (addresses, states of work) is made anew. A
  * document whose place is another account or region, or whose studio is not here, must never become a row.
  */
-import { SETTINGS } from '../config.ts';
+
 import { type Eula, eula } from '../contract/eula.ts';
 import { type EulaAcceptance, eulaAcceptance } from '../contract/eula-acceptance.ts';
 import { type LaunchProfile, launchProfile, type StreamConfiguration } from '../contract/launch-profile.ts';
@@ -25,6 +25,7 @@ import { lifecycleOf } from '../domain/lifecycles.ts';
 import { DEFAULT_SUBTYPE, findSeat, requireFitting } from '../domain/studio-component-limits.ts';
 import { requireTags } from '../domain/tag-limits.ts';
 import { clipped } from '../errors.ts';
+import { SETTINGS } from '../settings.ts';
 import type { ImportContext, Imported, ImportKind } from './import-kind.ts';
 import { NotImported } from './outcome.ts';
 import {

@@ -17,7 +17,7 @@ import {
   UpdateStreamingImageCommand,
 } from '@aws-sdk/client-nimble';
 import { commands } from '../../src/cli/index.ts';
-import { SETTINGS, type Settings } from '../../src/config.ts';
+import { SETTINGS, type Settings } from '../../src/settings.ts';
 import { toolsHolding } from '../drivers/tools.ts';
 import { SYSTEM, tarOf } from '../support/tar.ts';
 import { until } from '../support/until.ts';

@@ -8,8 +8,9 @@ import { DatabaseSync } from 'node:sqlite';
 import { Sha256 } from '@aws-crypto/sha256-js';
 import { NimbleClient } from '@aws-sdk/client-nimble';
 import { SignatureV4 } from '@smithy/signature-v4';
-import { readConfig, SETTINGS, type Settings } from '../../src/config.ts';
+import { readConfig } from '../../src/config.ts';
 import { createService, type Overrides, type Service } from '../../src/service.ts';
+import { SETTINGS, type Settings } from '../../src/settings.ts';
 import { type Answer, bytesOf, Connection, exchange, type Message } from './connection.ts';
 import { type Owner, temporaryDirectory } from './temporary.ts';
 

@@ -2,9 +2,9 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { WebSocket } from 'ws';
-import type { Settings } from '../../src/config.ts';
 import type { StreamConfiguration } from '../../src/contract/launch-profile.ts';
 import type { Overrides } from '../../src/service.ts';
+import type { Settings } from '../../src/settings.ts';
 import { FakeDesktop } from './desktop.ts';
 import { API, makeStudio, putReadyImage, untilState } from './furnish.ts';
 import { putProfile } from './rows.ts';
