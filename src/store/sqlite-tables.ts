@@ -4,7 +4,8 @@
  */
 import { DatabaseSync } from 'node:sqlite';
 import { columnsSql, countRowsSql, insertRowsSql, pageSql } from './sql.ts';
-import { numbered, openSqlite } from './sqlite.ts';
+import { openSqlite } from './sqlite.ts';
+import { numbered } from './sqlite-statements.ts';
 import { CopyFailed, type Table, type Tables, type Values } from './tables.ts';
 
 const BUSY_TIMEOUT_MS = 2_000;
