@@ -3,8 +3,10 @@
  * take to start, and it is not opened while one runs: nobody can write beside it, and what was copied stays all there is.
  */
 import { Client, type QueryArrayResult } from 'pg';
-import { openPostgres, parserOf, reasonOf, toText } from './postgres.ts';
+import { openPostgres } from './postgres.ts';
 import { withStrictTls } from './postgres-address.ts';
+import { reasonOf } from './postgres-failures.ts';
+import { parserOf, toText } from './postgres-values.ts';
 import { columnsSql, countRowsSql, insertRowsSql, pageSql, SQL } from './sql.ts';
 import { CopyFailed, type Table, type Tables, type Values } from './tables.ts';
 
