@@ -1,25 +1,14 @@
 /**
  * Disks in a directory of this machine: machine images as they arrived, and the encrypted copies made of them.
  *
- * Everything is made in `staging/`, under the name of the id it is for, and moved to its place by one rename when it is
- * complete and on the disk: what is in its place is whole, and what is in staging may be thrown away. A file is inspected
- * as staged, through an open handle, so that nobody can change it between the look and the use. Nobody but the owner may
- * read anything here, and no message to an image's owner names a path.
+ * Everything is made in `staging/` and moved to its place when it is whole (staging.ts). A file is inspected as staged,
+ * through an open handle, so that nobody can change it between the look and the use. Nobody but the owner may read anything
+ * here, and no message to an image's owner names a path.
  */
-import { randomBytes } from 'node:crypto';
-import { type FileHandle, mkdir, readdir, readFile, rename, rm, stat, statfs, utimes } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { type FileHandle, readdir, readFile, stat, statfs } from 'node:fs/promises';
+import { join } from 'node:path';
 import type { Clock } from '../clock.ts';
-import {
-  createFile,
-  DIRECTORY_MODE,
-  isSystemError,
-  makePrivateDirectory,
-  requireFileName,
-  syncDirectory,
-  withFile,
-  writeDurably,
-} from '../files.ts';
+import { createFile, isSystemError, makePrivateDirectory, requireFileName, withFile, writeDurably } from '../files.ts';
 import { Confinement, requireTool } from './confined.ts';
 import { encryptDisk, noSpace } from './encrypt.ts';
 import { hashWhole } from './hash.ts';
@@ -34,6 +23,7 @@ import {
   requireUnchanged,
 } from './machine-disk.ts';
 import { PROGRESS_INTERVAL_MS, Progress } from './progress.ts';
+import { Staging } from './staging.ts';
 
 const MACHINE_DISK = 'disk';
 const STREAMING_DISK = 'disk.qcow2';
@@ -89,16 +79,14 @@ export function openImageDirectory(options: ImageDirectoryOptions): ImageDirecto
 export class ImageDirectory implements Images {
   readonly #machine: string;
   readonly #streaming: string;
-  readonly #staging: string;
+  readonly #staging: Staging;
   readonly #options: ImageDirectoryOptions;
   readonly #confinement = new Confinement();
-  /** Names in staging that this process is working on. */
-  readonly #live = new Set<string>();
 
   constructor(options: ImageDirectoryOptions) {
     this.#machine = join(options.directory, 'machine');
     this.#streaming = join(options.directory, 'streaming');
-    this.#staging = join(options.directory, 'staging');
+    this.#staging = new Staging(join(options.directory, 'staging'), options.clock);
     this.#options = options;
   }
 
@@ -107,11 +95,10 @@ export class ImageDirectory implements Images {
     const machineDisk = join(this.#machine, requireFileName(request.source), MACHINE_DISK);
     const earlier = await readStored(place);
     if (earlier) return earlier;
-    await this.#discard(place, request.id);
-    await this.#removeStaging(request.id, this.#live);
+    await this.#staging.makeRoom(place, request.id);
     try {
       return await this.#watch(request, (watched) =>
-        this.#stage(request.id, place, (staged) => this.#makeCopy(request, machineDisk, staged, watched)),
+        this.#staging.fill(place, request.id, (staged) => this.#makeCopy(request, machineDisk, staged, watched)),
       );
     } catch (error) {
       // Another run of the same import was faster: its copy is as good.
@@ -127,7 +114,7 @@ export class ImageDirectory implements Images {
   }
 
   async remove(id: string): Promise<void> {
-    await this.#removeAll(join(this.#streaming, requireFileName(id)), id);
+    await this.#staging.remove(join(this.#streaming, requireFileName(id)), id);
   }
 
   async list(): Promise<{ readonly id: string; readonly sizeBytes: number; readonly modifiedAt: number }[]> {
@@ -152,7 +139,7 @@ export class ImageDirectory implements Images {
       return await this.#watch(request, ({ signal, progress }) =>
         withFile(openForeign(request.file), async (source) => {
           await this.#requireSpaceFor(source);
-          return this.#stage(request.id, place, (staged) =>
+          return this.#staging.fill(place, request.id, (staged) =>
             withFile(createFile(join(staged, MACHINE_DISK)), (target) =>
               bringIn(source, target, {
                 nameHint: request.file,
@@ -171,19 +158,11 @@ export class ImageDirectory implements Images {
 
   /** No error when there is none. Copies that were made of it stay. */
   async removeMachineImage(id: string): Promise<void> {
-    await this.#removeAll(join(this.#machine, requireFileName(id)), id);
+    await this.#staging.remove(join(this.#machine, requireFileName(id)), id);
   }
 
-  async sweep({ olderThanMs }: { readonly olderThanMs: number }): Promise<number> {
-    const before = this.#options.clock.now() - olderThanMs;
-    let removed = 0;
-    for (const name of await readdir(this.#staging)) {
-      if (this.#live.has(name) || (await newestMtimeMs(join(this.#staging, name))) >= before) continue;
-      await rm(join(this.#staging, name), { recursive: true, force: true });
-      removed += 1;
-    }
-    await syncDirectory(this.#staging);
-    return removed;
+  sweep({ olderThanMs }: { readonly olderThanMs: number }): Promise<number> {
+    return this.#staging.sweep(olderThanMs);
   }
 
   /**
@@ -227,26 +206,6 @@ export class ImageDirectory implements Images {
     });
   }
 
-  /** Lets `build` fill a fresh directory and moves it to its place; whatever goes wrong, the directory is gone. */
-  async #stage<T>(id: string, place: string, build: (staged: string) => Promise<T>): Promise<T> {
-    const name = `${id}.${randomBytes(8).toString('hex')}`;
-    const staged = join(this.#staging, name);
-    this.#live.add(name);
-    try {
-      await mkdir(staged, { mode: DIRECTORY_MODE });
-      const result = await build(staged);
-      await syncDirectory(staged);
-      await rename(staged, place);
-      await syncDirectory(dirname(place));
-      return result;
-    } catch (error) {
-      await rm(staged, { recursive: true, force: true }).catch(() => undefined);
-      throw error;
-    } finally {
-      this.#live.delete(name);
-    }
-  }
-
   /** Runs the work under an eye on the disk, which may end it, and tells its progress once a second. */
   async #watch<T>(
     request: { readonly signal?: AbortSignal; readonly onProgress?: (percent: number) => void },
@@ -266,7 +225,7 @@ export class ImageDirectory implements Images {
     const progress = new Progress(listener, this.#options.clock);
     const look = async (): Promise<void> => {
       progress.tell();
-      await this.#keepAlive();
+      await this.#staging.keepAlive();
       await this.#spaceLeft();
     };
     const timer = setInterval(() => look().catch((error) => stop.abort(error)), PROGRESS_INTERVAL_MS);
@@ -280,15 +239,9 @@ export class ImageDirectory implements Images {
     }
   }
 
-  /** While a disk is hashed nothing is written, and a sweep of another process must not take it for left behind. */
-  async #keepAlive(): Promise<void> {
-    const now = new Date(this.#options.clock.now());
-    for (const name of this.#live) await utimes(join(this.#staging, name), now, now).catch(() => undefined);
-  }
-
   /** Bytes that may still be written. @throws ImageFailure NO_SPACE when there are none. */
   async #spaceLeft(): Promise<number> {
-    const { bavail, bsize } = await statfs(this.#staging);
+    const { bavail, bsize } = await statfs(this.#staging.directory);
     const left = bavail * bsize - this.#options.diskReserveBytes;
     if (left > 0) return left;
     throw noSpace(`${bavail * bsize} bytes are free and ${this.#options.diskReserveBytes} are reserved`);
@@ -300,33 +253,6 @@ export class ImageDirectory implements Images {
     const needed = blocks * STATUS_BLOCK_BYTES;
     const left = await this.#spaceLeft();
     if (needed > left) throw noSpace(`it takes ${needed} bytes and ${left} may be used`);
-  }
-
-  /** Staging first: a run that is still at work has nothing left to move into the place that is emptied next. */
-  async #removeAll(place: string, id: string): Promise<void> {
-    await this.#removeStaging(id, new Set());
-    await this.#discard(place, id);
-  }
-
-  /** Takes what is in its place away at once, and its files after that. */
-  async #discard(place: string, id: string): Promise<void> {
-    const discarded = join(this.#staging, `${id}.${randomBytes(8).toString('hex')}`);
-    try {
-      await rename(place, discarded);
-    } catch (error) {
-      if (isSystemError(error, 'ENOENT')) return;
-      throw error;
-    }
-    await syncDirectory(dirname(place));
-    await rm(discarded, { recursive: true, force: true });
-  }
-
-  async #removeStaging(id: string, except: ReadonlySet<string>): Promise<void> {
-    for (const name of await readdir(this.#staging)) {
-      if (!name.startsWith(`${id}.`) || except.has(name)) continue;
-      await rm(join(this.#staging, name), { recursive: true, force: true });
-    }
-    await syncDirectory(this.#staging);
   }
 }
 
@@ -381,11 +307,4 @@ async function readStored(place: string): Promise<StoredImage | undefined> {
     if (error instanceof SyntaxError || isSystemError(error, 'ENOENT')) return undefined;
     throw asImageFailure(error);
   }
-}
-
-/** Of the directory itself and what is in it. */
-async function newestMtimeMs(directory: string): Promise<number> {
-  const names = await readdir(directory).catch(() => []);
-  const statuses = ['.', ...names].map((name) => stat(join(directory, name)).catch(() => undefined));
-  return Math.max(...(await Promise.all(statuses)).map((status) => status?.mtimeMs ?? 0));
 }
