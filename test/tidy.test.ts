@@ -49,7 +49,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly RegExp[]>> = {
     /^src\/(clock|files)\.ts$/,
     /^src\/store\//,
     /^src\/images\/(directory|hash)\.ts$/,
-    /^src\/keys\/(keys|local)\.ts$/,
+    /^src\/keys\/(keys|key-files)\.ts$/,
     /^src\/compute\/(records|copies)\.ts$/,
   ],
   compute: [/^src\/(clock|files|log)\.ts$/, /^src\/keys\/keys\.ts$/, /^src\/images\/(images|confined|progress)\.ts$/],

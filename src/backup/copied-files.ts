@@ -8,7 +8,7 @@ import { type FileHandle, mkdir, open, readFile, unlink } from 'node:fs/promises
 import { dirname, join } from 'node:path';
 import { copyHashed, createFile, DIRECTORY_MODE, isSystemError, syncDirectory, withFile } from '../files.ts';
 import { hashWhole } from '../images/hash.ts';
-import { isWholeKeyFile } from '../keys/local.ts';
+import { isWholeKeyFile } from '../keys/key-files.ts';
 import { type BackupFile, openOwn } from './manifest.ts';
 
 export class CopiedFiles {

@@ -15,7 +15,7 @@ import { KIND, PRESENT } from '../domain/kinds.ts';
 import { hasCopy } from '../domain/streaming-image.ts';
 import { DIRECTORY_MODE, isSystemError } from '../files.ts';
 import { machineImageFiles, streamingImageFiles } from '../images/directory.ts';
-import { dataKeyFile, keyFiles } from '../keys/local.ts';
+import { dataKeyFile, keyFiles } from '../keys/key-files.ts';
 import { openSqlite } from '../store/sqlite.ts';
 import { backupSqlite } from '../store/sqlite-backup.ts';
 import type { Cursor, Row, Store } from '../store/store.ts';

@@ -10,7 +10,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { ENGINE_COPIES, type EngineCopies, type Packing, type WorkstationFiles } from '../compute/copies.ts';
 import { recordFiles } from '../compute/records.ts';
 import { isSystemError, withFile } from '../files.ts';
-import { dataKeyFile } from '../keys/local.ts';
+import { dataKeyFile } from '../keys/key-files.ts';
 import type { CopiedFiles } from './copied-files.ts';
 import { openOwn, type Watch } from './manifest.ts';
 

@@ -6,40 +6,26 @@
  * another. Keys are read for each use and never kept, so that a deleted customer key locks what is under it at once. No key
  * may be written unsealed but the root key, and none may reach a log or an error.
  */
-import {
-  createCipheriv,
-  createDecipheriv,
-  createSecretKey,
-  type KeyObject,
-  randomBytes,
-  randomUUID,
-} from 'node:crypto';
+import { type KeyObject, randomBytes, randomUUID } from 'node:crypto';
 import { statSync } from 'node:fs';
-import { open, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Clock, wireTime } from '../clock.ts';
 import {
   createDurably,
   destroyDurably,
-  isSystemError,
   makePrivateDirectory,
   OTHERS_MODE,
-  requireFileName,
   sweepTemporaries,
   writeDurably,
 } from '../files.ts';
+import { dataKeyFile, type KeyFile, keyFileBytes, keyFileNames, readKeyFile } from './key-files.ts';
 import { type KeyDescription, type Keys, KeyUnavailable } from './keys.ts';
+import { readOrMakeRootKey } from './root-key.ts';
+import { KEY_BYTES, openBytes, sealBytes } from './seal.ts';
 
-const KEY_BYTES = 32;
-const NONCE_BYTES = 12;
-const TAG_BYTES = 16;
-const SEAL_VERSION = 'v1';
 /** A temporary file this old has no writer any more. */
 const LEFTOVER_MS = 3_600_000;
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
-
-/** The purpose a seal is bound to. */
-type Purpose = 'customer-key' | 'data-key' | 'secret';
 
 export interface LocalKeysOptions {
   /** Made if absent. Nobody but its owner may enter it. */
@@ -57,14 +43,6 @@ export interface LocalKeys extends Keys {
   listKeys(): Promise<KeyDescription[]>;
   /** Destroys the customer key, and so the use of every data key under it, for good. False when there was none. */
   deleteKey(keyArn: string): Promise<boolean>;
-}
-
-/** What a key's file holds. Only `sealed` is secret. */
-interface KeyFile {
-  /** Of a customer key: its own. Of a data key: the customer key above it, or null for the root key. */
-  readonly keyArn: string | null;
-  readonly createdAt: string;
-  readonly sealed: string;
 }
 
 /**
@@ -88,77 +66,6 @@ function requirePrivate(directory: string): void {
     `The key directory ${directory} may be entered by others than its owner (mode ${mode.toString(8)}): ` +
       'run chmod 700 on it, or name another.',
   );
-}
-
-async function readOrMakeRootKey(directory: string): Promise<KeyObject> {
-  const path = join(directory, 'root.key');
-  // Looked at before the root key, which always comes first: seen the other way round, another process might start between.
-  const inUse =
-    (await keyFileNames(join(directory, 'customer'))).length + (await keyFileNames(join(directory, 'data'))).length;
-  const found = await readRootKey(path);
-  if (found) return found;
-  if (inUse > 0) {
-    throw new Error(`The root key ${path} is gone while ${inUse} keys are sealed by it: restore it from a backup.`);
-  }
-  const fresh = randomBytes(KEY_BYTES);
-  try {
-    await createDurably(path, fresh);
-  } finally {
-    fresh.fill(0);
-  }
-  // Whoever came first made it; read it as everybody else does.
-  return (await readRootKey(path))!;
-}
-
-async function readRootKey(path: string): Promise<KeyObject | undefined> {
-  const handle = await open(path, 'r').catch((error: unknown) => {
-    if (isSystemError(error, 'ENOENT')) return undefined;
-    throw new Error(`The root key ${path} cannot be opened: start the service as its owner.`, { cause: error });
-  });
-  if (handle === undefined) return undefined;
-  const bytes = Buffer.alloc(KEY_BYTES);
-  try {
-    const status = await handle.stat();
-    const mode = status.mode & 0o777;
-    if ((mode & OTHERS_MODE) !== 0) {
-      throw new Error(
-        `The root key ${path} is within reach of others than its owner (mode ${mode.toString(8)}): ` +
-          'find out who may have read it, then run chmod 600 on it.',
-      );
-    }
-    if (!status.isFile() || status.size !== KEY_BYTES) {
-      throw new Error(`The root key ${path} is not a file of ${KEY_BYTES} bytes: restore it from a backup.`);
-    }
-    await handle.read(bytes, 0, KEY_BYTES, 0);
-    return createSecretKey(bytes);
-  } finally {
-    bytes.fill(0);
-    await handle.close();
-  }
-}
-
-/** The ids for which there is a file. */
-async function keyFileNames(directory: string): Promise<string[]> {
-  const names = await readdir(directory);
-  return names.flatMap((name) => /^([A-Za-z0-9_-]{1,64})\.json$/.exec(name)?.[1] ?? []);
-}
-
-/** The file of a data key, within the directory of keys. */
-export function dataKeyFile(id: string): string {
-  return join('data', `${requireFileName(id)}.json`);
-}
-
-/** Every file of the directory of keys that is a key. */
-export async function keyFiles(directory: string): Promise<string[]> {
-  const files = ['customer', 'data'].map(async (place) =>
-    (await keyFileNames(join(directory, place))).map((id) => join(place, `${id}.json`)),
-  );
-  return ['root.key', ...(await Promise.all(files)).flat()];
-}
-
-/** False for what is left of a key that is just being destroyed. */
-export function isWholeKeyFile(text: string): boolean {
-  return parseKeyFile(text) !== undefined;
 }
 
 class LocalKeyFiles implements LocalKeys {
@@ -318,71 +225,6 @@ function openCustomerKey(rootKey: KeyObject, keyArn: string, file: KeyFile): Buf
   const key = openBytes(rootKey, file.sealed, 'customer-key', keyArn);
   if (key) return key;
   throw new KeyUnavailable(`Key ${keyArn} is damaged, or was sealed by another installation`);
-}
-
-/** `v1.` and the base64url of nonce, tag and ciphertext. */
-function sealBytes(key: Buffer | KeyObject, plain: Buffer, purpose: Purpose, ...context: readonly string[]): string {
-  const nonce = randomBytes(NONCE_BYTES);
-  const cipher = createCipheriv('aes-256-gcm', key, nonce, { authTagLength: TAG_BYTES });
-  cipher.setAAD(associatedData(purpose, context));
-  const ciphertext = Buffer.concat([cipher.update(plain), cipher.final()]);
-  return `${SEAL_VERSION}.${Buffer.concat([nonce, cipher.getAuthTag(), ciphertext]).toString('base64url')}`;
-}
-
-/** Undefined when it was not sealed by this key for this purpose and context. */
-function openBytes(
-  key: Buffer | KeyObject,
-  sealed: string,
-  purpose: Purpose,
-  ...context: readonly string[]
-): Buffer | undefined {
-  const encoded = /^v1\.([A-Za-z0-9_-]+)$/.exec(sealed)?.[1];
-  const bytes = Buffer.from(encoded ?? '', 'base64url');
-  if (bytes.length < NONCE_BYTES + TAG_BYTES) return undefined;
-  const decipher = createDecipheriv('aes-256-gcm', key, bytes.subarray(0, NONCE_BYTES), { authTagLength: TAG_BYTES });
-  decipher.setAAD(associatedData(purpose, context));
-  decipher.setAuthTag(bytes.subarray(NONCE_BYTES, NONCE_BYTES + TAG_BYTES));
-  const plain = decipher.update(bytes.subarray(NONCE_BYTES + TAG_BYTES));
-  try {
-    decipher.final();
-    return plain;
-  } catch {
-    plain.fill(0);
-    return undefined;
-  }
-}
-
-/** JSON, so that no two lists of texts become the same bytes. */
-function associatedData(purpose: Purpose, context: readonly string[]): Buffer {
-  return Buffer.from(JSON.stringify([SEAL_VERSION, purpose, ...context]));
-}
-
-function keyFileBytes(file: KeyFile): Buffer {
-  return Buffer.from(`${JSON.stringify(file)}\n`);
-}
-
-/** Undefined when there is no such file. `what` begins the sentence of an error. @throws KeyUnavailable when damaged. */
-async function readKeyFile(path: string, what: string): Promise<KeyFile | undefined> {
-  let text: string;
-  try {
-    text = await readFile(path, 'utf8');
-  } catch (error) {
-    if (isSystemError(error, 'ENOENT')) return undefined;
-    throw new KeyUnavailable(`${what} cannot be read`, { cause: error });
-  }
-  const file = parseKeyFile(text);
-  if (file) return file;
-  throw new KeyUnavailable(`${what} is damaged`);
-}
-
-function parseKeyFile(text: string): KeyFile | undefined {
-  try {
-    const { keyArn, createdAt, sealed } = JSON.parse(text);
-    const valid = (keyArn === null || typeof keyArn === 'string') && typeof createdAt === 'string';
-    return valid && typeof sealed === 'string' ? { keyArn, createdAt, sealed } : undefined;
-  } catch {
-    return undefined;
-  }
 }
 
 function compareText(a: string, b: string): number {
