@@ -2,8 +2,8 @@
 import { launchProfileLifecycle } from './launch-profile-lifecycle.ts';
 import type { Lifecycle } from './lifecycle.ts';
 import { streamingImageLifecycle } from './streaming-image.ts';
-import { streamingSessionLifecycle } from './streaming-session.ts';
 import { streamingSessionBackupLifecycle } from './streaming-session-backup.ts';
+import { streamingSessionLifecycle } from './streaming-session-lifecycle.ts';
 import { streamingSessionStreamLifecycle } from './streaming-session-stream.ts';
 import { studioLifecycle } from './studio.ts';
 import { studioComponentLifecycle } from './studio-component.ts';

@@ -6,8 +6,8 @@
 import type { Ids } from '../ids.ts';
 import type { Row } from '../store/store.ts';
 import type { LifecycleEvent } from './lifecycle.ts';
-import { type StreamingSessionEvent, type StreamingSessionPrivate, stopEvent } from './streaming-session.ts';
 import { mayStop, NO_LIMIT } from './streaming-session-clock.ts';
+import { type StreamingSessionEvent, type StreamingSessionPrivate, stopEvent } from './streaming-session-lifecycle.ts';
 
 /** Shown while it is being stopped for that reason, and once it is stopped. */
 export const ENDED_BY_ITSELF =

@@ -10,8 +10,8 @@ import type { Row, Store, Write } from '../store/store.ts';
 import type { Handlers, Principal, Services } from './context.ts';
 import { KIND, newRow } from './kinds.ts';
 import { defineLifecycle } from './lifecycle.ts';
-import { requireChangeableSession, requireSession } from './streaming-session.ts';
 import { requireMembers, stays } from './streaming-session-launch.ts';
+import { requireChangeableSession, requireSession } from './streaming-session-lifecycle.ts';
 
 const SECOND_MS = 1_000;
 const EXPIRATION_SECONDS = 120;

@@ -7,15 +7,15 @@ import type { Clock } from '../clock.ts';
 import type { Compute, WorkstationRequest } from '../compute/compute.ts';
 import type { StreamingSession } from '../contract/streaming-session.ts';
 import type { Lifecycle, LifecycleEvent } from '../domain/lifecycle.ts';
+import { streamingSessionBackupLifecycle } from '../domain/streaming-session-backup.ts';
+import { endOfTime, limitWhenReady, limitWhenStopped } from '../domain/streaming-session-clock.ts';
+import { ENDED_BY_ITSELF, ENDED_WITHOUT_VOLUME } from '../domain/streaming-session-ended.ts';
 import {
   deleteEvent,
   type StreamingSessionPrivate,
   stopEvent,
   streamingSessionLifecycle,
-} from '../domain/streaming-session.ts';
-import { streamingSessionBackupLifecycle } from '../domain/streaming-session-backup.ts';
-import { endOfTime, limitWhenReady, limitWhenStopped } from '../domain/streaming-session-clock.ts';
-import { ENDED_BY_ITSELF, ENDED_WITHOUT_VOLUME } from '../domain/streaming-session-ended.ts';
+} from '../domain/streaming-session-lifecycle.ts';
 import { NO_TICKET, streamingSessionStreamLifecycle } from '../domain/streaming-session-stream.ts';
 import { endViewersOf } from '../domain/viewer.ts';
 import type { Ids } from '../ids.ts';

@@ -12,7 +12,7 @@ import { AMAZON, KIND, newRow } from '../../src/domain/kinds.ts';
 import { validated } from '../../src/domain/launch-profile-validation.ts';
 import { lifecycleOf } from '../../src/domain/lifecycles.ts';
 import { membershipId } from '../../src/domain/membership.ts';
-import type { StreamingSessionPrivate } from '../../src/domain/streaming-session.ts';
+import type { StreamingSessionPrivate } from '../../src/domain/streaming-session-lifecycle.ts';
 import type { StreamingSessionStreamPrivate } from '../../src/domain/streaming-session-stream.ts';
 import { IDENTITY_STORE, newUser } from '../../src/domain/user.ts';
 import type { Ids } from '../../src/ids.ts';
