@@ -63,6 +63,41 @@ export function testStories<Told extends Story>({ kind, stories, passing, alsoEn
   }
 }
 
+interface Creating {
+  readonly kind: string;
+  /** For the name of the test. */
+  readonly one: string;
+  /** Creates one, of this name, under a key that is there. @returns its id. */
+  readonly create: (scene: Scene, name: string) => Promise<string>;
+}
+
+export function testFailingKeyService({ kind, one, create }: Creating): void {
+  test(`a key service that fails for a while delays ${one}, and fails it only in the end, without its words`, async (t) => {
+    const scene = await createScene(t);
+    scene.world.keys.customerKeys.add(KEY);
+    const docOf = async (id: string) => JSON.parse((await scene.world.store.get(kind, id))!.doc);
+    const fail = (point: string) => {
+      if (point === 'keys.describe') throw new Error('EIO: /var/lib/backlot');
+    };
+    const delayed = await create(scene, 'delayed');
+    await scene.work(fail);
+    assert.equal((await docOf(delayed)).state, 'CREATE_IN_PROGRESS');
+    scene.world.clock.advance(60_000);
+    await scene.finish();
+    assert.equal((await docOf(delayed)).state, 'READY');
+
+    const failed = await create(scene, 'failed');
+    for (let attempt = 1; attempt <= ATTEMPTS_MAX; attempt += 1) {
+      assert.equal((await docOf(failed)).state, 'CREATE_IN_PROGRESS');
+      await scene.work(fail);
+      scene.world.clock.advance(60_000);
+    }
+    const { state, statusCode, statusMessage } = await docOf(failed);
+    assert.deepEqual([state, statusCode], ['CREATE_FAILED', 'INTERNAL_ERROR']);
+    assert.doesNotMatch(statusMessage, /EIO|var/);
+  });
+}
+
 /** Work on it takes its process with it, as often as it is tried. */
 export async function killEveryAttempt(scene: Scene): Promise<void> {
   for (let attempt = 1; attempt <= ATTEMPTS_MAX; attempt += 1) {

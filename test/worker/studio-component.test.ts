@@ -6,9 +6,16 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { StudioComponent } from '../../src/contract/studio-component.ts';
 import { KIND } from '../../src/domain/kinds.ts';
-import { ATTEMPTS_MAX } from '../../src/worker/worker.ts';
 import { createScene, type Scene } from './scene.ts';
-import { deleteDuringPurge, KEY, killEveryAttempt, type Story, studioWithoutKey, testStories } from './stories.ts';
+import {
+  deleteDuringPurge,
+  killEveryAttempt,
+  SEALED,
+  type Story,
+  studioWithoutKey,
+  testFailingKeyService,
+  testStories,
+} from './stories.ts';
 
 interface One {
   readonly studioComponent: StudioComponent;
@@ -127,27 +134,10 @@ test('an update is never given up: what was answered stands', async (t) => {
   assert.deepEqual([state, name], ['READY', 'new']);
 });
 
-test('a key service that fails for a while delays a create, and fails it only in the end', async (t) => {
-  const scene = await createScene(t);
-  const studioId = await studioWithoutKey(scene);
-  scene.world.keys.customerKeys.add(KEY);
-  const fail = (point: string) => {
-    if (point === 'keys.describe') throw new Error('EIO: not for callers');
-  };
-  const id = await create(scene, {}, studioId);
-  await scene.work(fail);
-  assert.equal((await componentOf(scene, id))!.state, 'CREATE_IN_PROGRESS');
-  await scene.finish();
-  assert.equal((await componentOf(scene, id))!.state, 'READY');
-
-  const other = await create(scene, {}, studioId);
-  for (let attempt = 1; attempt <= ATTEMPTS_MAX; attempt += 1) {
-    await scene.work(fail);
-    scene.world.clock.advance(60_000);
-  }
-  const { state, statusCode, statusMessage } = (await componentOf(scene, other))!;
-  assert.deepEqual([state, statusCode], ['CREATE_FAILED', 'INTERNAL_ERROR']);
-  assert.ok(!statusMessage!.includes('EIO'));
+testFailingKeyService({
+  kind: KIND.studioComponent,
+  one: 'a component',
+  create: async (scene, name) => create(scene, { name }, await scene.world.makeStudio(SEALED)),
 });
 
 test('what could not be created goes when its time is over, unless it is being deleted just then', async (t) => {

@@ -9,7 +9,7 @@ import { KIND } from '../../src/domain/kinds.ts';
 import { ATTEMPTS_MAX } from '../../src/worker/worker.ts';
 import { putAcceptance, putElsewhere, putImage, putState } from '../support/rows.ts';
 import { createScene, LEASE_MS, type Scene } from './scene.ts';
-import { dieInSecondWrite, KEY, SEALED, type Story, testStories } from './stories.ts';
+import { dieInSecondWrite, KEY, SEALED, type Story, testFailingKeyService, testStories } from './stories.ts';
 
 const CREATE = { adminRoleArn: 'a', userRoleArn: 'u', displayName: 'd', studioName: 'alpha' };
 
@@ -79,27 +79,10 @@ test('a key that is not there is named, and how to make one is said', async (t) 
   assert.match(statusMessage!, /backlot key create/);
 });
 
-test('a key service that fails for a while delays a studio, and fails it only in the end', async (t) => {
-  const scene = await createScene(t);
-  scene.world.keys.customerKeys.add(KEY);
-  const id = await create(scene, SEALED);
-  const failOnce = (point: string) => {
-    if (point === 'keys.describe') throw new Error('EIO: /var/lib/backlot');
-  };
-  await scene.work(failOnce);
-  assert.equal((await studioOf(scene, id))!.state, 'CREATE_IN_PROGRESS');
-  scene.world.clock.advance(60_000);
-  await scene.work();
-  assert.equal((await studioOf(scene, id))!.state, 'READY');
-
-  const other = await create(scene, { ...SEALED, studioName: 'beta' });
-  for (let attempt = 1; attempt <= ATTEMPTS_MAX; attempt += 1) {
-    await scene.work(failOnce);
-    scene.world.clock.advance(60_000);
-  }
-  const { state, statusCode, statusMessage } = (await studioOf(scene, other))!;
-  assert.deepEqual([state, statusCode], ['CREATE_FAILED', 'INTERNAL_ERROR']);
-  assert.doesNotMatch(statusMessage!, /EIO|var/);
+testFailingKeyService({
+  kind: KIND.studio,
+  one: 'a studio',
+  create: (scene, studioName) => create(scene, { ...SEALED, studioName }),
 });
 
 for (const [why, at] of [
