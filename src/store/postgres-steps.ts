@@ -7,7 +7,7 @@
  */
 import type { QueryArrayResult } from 'pg';
 import { isTaken } from './postgres-failures.ts';
-import { auditParams, insertParams, type Param, updateParams } from './rows.ts';
+import { auditParams, insertParams, type Param, tokenParams, updateParams } from './rows.ts';
 import { fewerSql, SQL } from './sql.ts';
 import { GuardFailed, type Write } from './store.ts';
 
@@ -50,10 +50,8 @@ export function stepsOf(write: Write): Step[] {
         { ...count, holds: (result) => countOf(result) < limit, changes: false },
       ];
     }
-    case 'token': {
-      const { key, digest, kind, id, expiresAt } = write.token;
-      return [one(SQL.putToken, [key, digest, kind, id, expiresAt, write.now])];
-    }
+    case 'token':
+      return [one(SQL.putToken, tokenParams(write.token, write.now))];
     case 'forget':
       return [{ ...one(SQL.forgetTokens, [write.now, write.limit]), holds: () => true }];
     case 'audit':

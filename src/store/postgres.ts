@@ -27,7 +27,7 @@ import {
   type Values,
 } from './postgres-steps.ts';
 import { toText } from './postgres-values.ts';
-import { mergePages, type Param, toAuditLine, toRow } from './rows.ts';
+import { mergePages, type Param, toAuditLine, toRow, toToken } from './rows.ts';
 import { auditSql, countSql, inDialect, listSql, POSTGRES, SQL } from './sql.ts';
 import type { AuditLine, AuditQuery, LeaseQuery, ListQuery, Row, RowQuery, Store, TokenRow, Write } from './store.ts';
 
@@ -77,10 +77,7 @@ class PostgresStore implements Store {
 
   async token(key: string): Promise<TokenRow | undefined> {
     const [result] = await this.#read([{ text: SQL.token, params: [key] }]);
-    const [values] = result!.rows;
-    if (!values) return undefined;
-    const [, digest, kind, id, expiresAt] = values as [string, string, string, string, number];
-    return { key, digest, kind, id, expiresAt };
+    return result!.rows.map(toToken)[0];
   }
 
   async audit(query: AuditQuery): Promise<readonly AuditLine[]> {

@@ -1,5 +1,5 @@
 /** Rows as parameters and results of the statements of sql.ts, in the order of its columns, whatever the database. */
-import type { AuditLine, Row } from './store.ts';
+import type { AuditLine, Row, TokenRow } from './store.ts';
 
 export type Param = string | number | null;
 
@@ -42,6 +42,17 @@ export function toRow(values: readonly unknown[]): Row {
     doc: values[11] as string,
     private: values[12] as string,
   };
+}
+
+/** @param now a token of the same key that has expired by then is replaced. */
+export function tokenParams({ key, digest, kind, id, expiresAt }: TokenRow, now: number): Param[] {
+  return [key, digest, kind, id, expiresAt, now];
+}
+
+/** @param values in the order of the columns of sql.ts. */
+export function toToken(values: readonly unknown[]): TokenRow {
+  const [key, digest, kind, id, expiresAt] = values as [string, string, string, string, number];
+  return { key, digest, kind, id, expiresAt };
 }
 
 export function auditParams(line: AuditLine): Param[] {

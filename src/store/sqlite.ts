@@ -8,7 +8,17 @@
 import { DatabaseSync, type SQLOutputValue } from 'node:sqlite';
 import { type Migration, pendingMigrations } from './migrate.ts';
 import { RowCache } from './row-cache.ts';
-import { auditParams, insertParams, mergePages, type Param, toAuditLine, toRow, updateParams } from './rows.ts';
+import {
+  auditParams,
+  insertParams,
+  mergePages,
+  type Param,
+  toAuditLine,
+  tokenParams,
+  toRow,
+  toToken,
+  updateParams,
+} from './rows.ts';
 import { auditSql, countSql, fewerSql, inDialect, listSql, type Prepared, SQL, SQLITE } from './sql.ts';
 import { SqliteCommits, type WrittenRow } from './sqlite-commits.ts';
 import { numbered, SqliteStatements } from './sqlite-statements.ts';
@@ -128,9 +138,7 @@ class SqliteStore implements Store {
 
   async token(key: string): Promise<TokenRow | undefined> {
     const values = this.#statements.first(SQL.token, [key]);
-    if (!values) return undefined;
-    const [, digest, kind, id, expiresAt] = values as [string, string, string, string, number];
-    return { key, digest, kind, id, expiresAt };
+    return values && toToken(values);
   }
 
   async audit(query: AuditQuery): Promise<readonly AuditLine[]> {
@@ -184,10 +192,8 @@ class SqliteStore implements Store {
         if ((counted![0] as number) < write.limit) return 0;
         throw new GuardFailed(write);
       }
-      case 'token': {
-        const { key, digest, kind, id, expiresAt } = write.token;
-        return this.#changeOne(write, SQL.putToken, [key, digest, kind, id, expiresAt, write.now]);
-      }
+      case 'token':
+        return this.#changeOne(write, SQL.putToken, tokenParams(write.token, write.now));
       case 'forget':
         return this.#statements.change(SQL.forgetTokens, [write.now, write.limit]);
       case 'audit':
