@@ -16,7 +16,7 @@ export type Result = QueryArrayResult<Values>;
 
 export interface Statement {
   readonly text: string;
-  readonly params: readonly Param[];
+  readonly params: readonly (Param | readonly string[])[];
 }
 
 /** A statement of a batch, and what must have come of it. */

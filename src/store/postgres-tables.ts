@@ -6,7 +6,7 @@ import { Client, type QueryArrayResult } from 'pg';
 import { openPostgres } from './postgres.ts';
 import { withStrictTls } from './postgres-address.ts';
 import { reasonOf } from './postgres-failures.ts';
-import { parserOf, toText } from './postgres-values.ts';
+import { parserOf, toValue } from './postgres-values.ts';
 import { columnsSql, countRowsSql, insertRowsSql, pageSql, SQL } from './sql.ts';
 import { CopyFailed, type Table, type Tables, type Values } from './tables.ts';
 
@@ -114,7 +114,7 @@ class PostgresTables implements Tables {
   }
 
   #ask(text: string, params: Values = []): Promise<QueryArrayResult<unknown[]>> {
-    const values = params.map((param) => (typeof param === 'string' ? toText(param) : param));
+    const values = params.map(toValue);
     return this.#client.query<unknown[]>({ text, values, rowMode: 'array' }).catch((error: unknown) => {
       throw new CopyFailed(`The database gave up: ${reasonOf(error)}. Nothing was copied.`);
     });

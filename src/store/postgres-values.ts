@@ -11,11 +11,17 @@ export function parserOf(oid: number): (text: string) => unknown {
   return oid === INT8 ? Number : fromText;
 }
 
+/** A parameter as the driver takes it: a text, texts for an array of them, or what needs no writing. */
+export function toValue(param: unknown): unknown {
+  if (typeof param === 'string') return toText(param);
+  return Array.isArray(param) ? param.map(toValue) : param;
+}
+
 /**
  * PostgreSQL's text has no NUL. It is written as two characters, and the one it begins with as two others, such that texts
  * sort as before; nothing that the API stores holds either.
  */
-export function toText(text: string): string {
+function toText(text: string): string {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what it is about
   return /[\0\x01]/.test(text) ? text.replaceAll('\x01', '\x01\x02').replaceAll('\0', '\x01\x01') : text;
 }

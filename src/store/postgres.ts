@@ -2,8 +2,9 @@
  * The store for several servers at once: one PostgreSQL database (13 or newer), used through a pool of connections.
  *
  * A batch is one READ COMMITTED transaction of two round trips: its statements go out together, and the commit follows
- * when each has found what it expects (postgres-steps.ts). Nothing else may be awaited in between. Nothing that was read is
- * kept: other processes write without telling.
+ * when each has found what it expects (postgres-steps.ts). Nothing else may be awaited in between. Rows that are asked for
+ * at the same time come with one question (get-batch.ts). Nothing that was read is kept: other processes write without
+ * telling.
  *
  * CockroachDB and YugabyteDB have not been tried. The statements keep to what both document; they would need
  * READ COMMITTED switched on (elsewhere every guard still holds, at the price of more repeats), and, to migrate and to be
@@ -14,6 +15,7 @@
 import type { Pool, PoolClient } from 'pg';
 import { ServiceError } from '../errors.ts';
 import { BatchOrder } from './batch-order.ts';
+import { GetBatch, type RowKey } from './get-batch.ts';
 import { createPool, migrate, type PostgresOptions } from './postgres-connections.ts';
 import { isCollision, reasonOf, repeated, storeFailure } from './postgres-failures.ts';
 import {
@@ -26,8 +28,8 @@ import {
   tellingSteps,
   type Values,
 } from './postgres-steps.ts';
-import { toText } from './postgres-values.ts';
-import { mergePages, type Param, toAuditLine, toRow, toToken } from './rows.ts';
+import { toValue } from './postgres-values.ts';
+import { mergePages, toAuditLine, toRow, toToken } from './rows.ts';
 import { auditSql, countSql, inDialect, listSql, POSTGRES, SQL } from './sql.ts';
 import type { AuditLine, AuditQuery, LeaseQuery, ListQuery, Row, RowQuery, Store, TokenRow, Write } from './store.ts';
 
@@ -47,6 +49,7 @@ export async function openPostgres(options: PostgresOptions): Promise<Store> {
 class PostgresStore implements Store {
   readonly #pool: Pool;
   readonly #order = new BatchOrder();
+  readonly #gets = new GetBatch((keys) => this.#getMany(keys));
   readonly #names = new Map<string, string>();
   readonly #running = new Set<Promise<unknown>>();
   readonly #dueNow: (() => number) | undefined;
@@ -58,9 +61,8 @@ class PostgresStore implements Store {
     this.#dueNow = dueNow;
   }
 
-  async get(kind: string, id: string): Promise<Row | undefined> {
-    const [result] = await this.#read([{ text: SQL.get, params: [kind, id] }]);
-    return result!.rows.map(toRow)[0];
+  get(kind: string, id: string): Promise<Row | undefined> {
+    return this.#run('read', () => this.#gets.get(kind, id));
   }
 
   async list(query: ListQuery): Promise<readonly Row[]> {
@@ -103,6 +105,12 @@ class PostgresStore implements Store {
   close(): Promise<void> {
     this.#closing ??= Promise.allSettled(this.#running).then(() => this.#pool.end());
     return this.#closing;
+  }
+
+  async #getMany(keys: readonly RowKey[]): Promise<readonly Row[]> {
+    const params = [keys.map(({ kind }) => kind), keys.map(({ id }) => id)];
+    const [result] = await this.#ask([{ text: SQL.getMany, params }]);
+    return result!.rows.map(toRow);
   }
 
   #read(statements: readonly Statement[]): Promise<Result[]> {
@@ -165,13 +173,13 @@ class PostgresStore implements Store {
   }
 
   /** Prepared once for each connection, under a name that stands for the text. */
-  #send(client: PoolClient, text: string, params: readonly Param[]): Promise<Result> {
+  #send(client: PoolClient, text: string, params: Statement['params']): Promise<Result> {
     let name = this.#names.get(text);
     if (!name) {
       name = `s${this.#names.size}`;
       this.#names.set(text, name);
     }
-    const values = params.map((param) => (typeof param === 'string' ? toText(param) : param));
+    const values = params.map(toValue);
     return client.query<Values>({ name, text: inDialect(text, POSTGRES), values, rowMode: 'array' });
   }
 }

@@ -46,7 +46,11 @@ const COLUMNS =
 const AUDIT_COLUMNS = 'at, id, principal_id, access_key_id, operation, studio_id, resource_id, outcome, doc';
 
 export const SQL = {
+  /** Of SQLite alone. */
   get: `SELECT ${COLUMNS} FROM resource WHERE kind = $1 AND id = $2`,
+
+  /** Of PostgreSQL alone: the rows of two arrays of the same length, of kinds and of ids. */
+  getMany: `SELECT ${COLUMNS} FROM resource WHERE (kind, id) IN (SELECT * FROM unnest($1::text[], $2::text[]))`,
 
   insert: `INSERT INTO resource (${COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
     ON CONFLICT DO NOTHING`,
