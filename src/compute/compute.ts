@@ -8,6 +8,7 @@
  */
 
 import type { Duplex } from 'node:stream';
+import type { KeyUnavailable } from '../keys/keys.ts';
 
 /** Why a workstation failed, in the words of the API's status codes. */
 export const COMPUTE_FAILURES = [
@@ -39,6 +40,8 @@ export interface WorkstationRequest extends Change {
   readonly imageId: string;
   readonly platform: Platform;
   readonly instanceType: string;
+  /** The customer key above the workstation's own; the installation's root key where undefined. */
+  readonly keyArn: string | undefined;
   /** Of the volume that it works on; the adapter's own choice where absent. */
   readonly volume?: VolumeRequest;
   /** Backup of this workstation whose content replaces its volume, once for each time it is stopped. */
@@ -138,4 +141,10 @@ export function volumeGone(): ComputeFailure {
     'INTERNAL_ERROR',
     'The volume of this session is gone, so it was not started. Start it from one of its backups; without any, delete it and create another.',
   );
+}
+
+/** Key services name the key in their messages, and no place of theirs: so the owner learns which one it is. */
+export function keyGone(cause: KeyUnavailable): ComputeFailure {
+  const message = `The disks of this session cannot be decrypted: ${cause.message}.`;
+  return new ComputeFailure('DECRYPT_STREAMING_IMAGE_ERROR', message, { cause });
 }

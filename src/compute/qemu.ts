@@ -13,7 +13,7 @@ import type { Clock } from '../clock.ts';
 import { DIRECTORY_MODE, isSystemError, makePrivateDirectory, requireFileName, syncDirectory } from '../files.ts';
 import { Confinement, requireTool, TOOL_PACKAGES } from '../images/confined.ts';
 import { ImageFailure, type Images } from '../images/images.ts';
-import type { Keys } from '../keys/keys.ts';
+import { type Keys, KeyUnavailable } from '../keys/keys.ts';
 import type { Log } from '../log.ts';
 import { type AcceleratorFound, findAccelerator } from './accelerator.ts';
 import { type ChangeRecord, createChanges, Effects } from './changes.ts';
@@ -22,6 +22,7 @@ import {
   type Compute,
   ComputeFailure,
   type Desktop,
+  keyGone,
   volumeGone,
   type WorkstationRequest,
 } from './compute.ts';
@@ -345,6 +346,7 @@ function unknownType(instanceType: string): ComputeFailure {
 function asComputeFailure(error: unknown, signal: AbortSignal, isWorthRetrying = false): unknown {
   if (error instanceof ComputeFailure || signal.aborted) return error;
   if (isDiskFull(error)) return diskFull((error as Error).message, isWorthRetrying);
+  if (error instanceof KeyUnavailable) return keyGone(error);
   const inward = error instanceof ImageFailure ? (error.inward ?? error.message) : String((error as Error)?.message);
   return new ComputeFailure('INTERNAL_ERROR', "The workstation could not be changed. The server's log says why.", {
     retryable: !(error instanceof ImageFailure) || error.retryable,

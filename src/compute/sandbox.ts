@@ -13,18 +13,25 @@ import { isSystemError, makePrivateDirectory, requireFileName } from '../files.t
 import { Confinement, workstationUser } from '../images/confined.ts';
 import { ImageFailure, type Images } from '../images/images.ts';
 import { Progress } from '../images/progress.ts';
-import type { Keys } from '../keys/keys.ts';
+import { type Keys, KeyUnavailable } from '../keys/keys.ts';
 import type { Log } from '../log.ts';
 import { leaveGroup } from './cgroup.ts';
 import { type ChangeRecord, createChanges, Effects } from './changes.ts';
-import { type Change, type Compute, ComputeFailure, type Workstation, type WorkstationRequest } from './compute.ts';
+import {
+  type Change,
+  type Compute,
+  ComputeFailure,
+  keyGone,
+  type Workstation,
+  type WorkstationRequest,
+} from './compute.ts';
 import { hasEnded, isAlive, type ProcessMark } from './detached.ts';
 import { HostCapacity } from './host-capacity.ts';
 import { instanceSize } from './instance-types.ts';
 import { damagedWorkstation, type FoundRecord, type Records, recordReader } from './records.ts';
 import { DISPLAY_SOCKET, type SandboxPrograms } from './sandbox-command.ts';
 import { connectDisplay, requireDisplay } from './sandbox-display.ts';
-import { type HomeOwner, SandboxHomes } from './sandbox-home.ts';
+import { type HomeOwner, SandboxHomes, type SandboxHomesOptions } from './sandbox-home.ts';
 import { launch } from './sandbox-launch.ts';
 import { findPrograms } from './sandbox-probe.ts';
 import { askToEnd, firstInside, killMarked } from './sandbox-process.ts';
@@ -54,7 +61,7 @@ const FILE_BYTES_MAX = 2 ** 40;
 const UNPACKER = 'root file systems';
 
 /** The homes of an engine that a server may have in use. @throws ImageFailure TOOL_MISSING */
-export async function openHomes(options: Pick<SandboxComputeOptions, 'directory' | 'keys'>): Promise<SandboxHomes> {
+export async function openHomes(options: Pick<SandboxHomesOptions, 'directory' | 'keys'>): Promise<SandboxHomes> {
   return new SandboxHomes({ ...options, programs: await findPrograms(), fileBytesMax: FILE_BYTES_MAX });
 }
 
@@ -247,11 +254,12 @@ class SandboxCompute implements Compute {
     });
   }
 
-  /** The home that there is, or that of the backup. */
+  /** The home that there is, or that of the backup; and the key for its backups, which is needed before there is work in it. */
   async #requireHome(request: WorkstationRequest, record: SandboxedWorkstation): Promise<string> {
-    const { id, signal } = request;
+    const { id, keyArn, signal } = request;
     if (record.restore === null) {
       await this.#homes.unpack(ownerOf(id), record.home!, signal);
+      await this.#options.keys.generate(id, keyArn);
       return record.home!;
     }
     const home = await this.#homes.restore(ownerOf(id), record.restore, signal);
@@ -349,6 +357,7 @@ export function ownerOf(id: string): HomeOwner {
 /** The system's errors as the port's; everything else as it is. */
 function rethrow(error: unknown): never {
   if (isSystemError(error, 'ENOSPC', 'EDQUOT', 'EFBIG')) throw noSpace((error as Error).message, error);
+  if (error instanceof KeyUnavailable) throw keyGone(error);
   if (error instanceof ImageFailure) {
     throw new ComputeFailure('INTERNAL_ERROR', error.message, {
       retryable: error.retryable,

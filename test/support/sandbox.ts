@@ -39,7 +39,7 @@ export interface SandboxBench {
   readonly images: Map<string, string>;
   readonly records: Records<SandboxedWorkstation>;
   /** A server that has just started on this machine. */
-  open(settings?: Partial<SandboxSettings>): Promise<Compute>;
+  open(settings?: Partial<SandboxSettings>, keys?: SandboxComputeOptions['keys']): Promise<Compute>;
   /** Makes an image of this tar, or of whatever the file is. */
   addImage(id: string, file: string): Promise<void>;
 }
@@ -82,7 +82,8 @@ export async function sandboxBench(
     keys,
     images,
     records,
-    open: (changed = {}) => openSandboxCompute({ ...options, settings: { ...settings, ...changed } }),
+    open: (changed = {}, own = keys) =>
+      openSandboxCompute({ ...options, keys: own, settings: { ...settings, ...changed } }),
     addImage: async (id, file) => {
       const place = join(parent, `${id}.qcow2`);
       await keys.generate(id, undefined);
