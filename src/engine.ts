@@ -9,9 +9,10 @@ import type { Clock } from './clock.ts';
 import type { Compute } from './compute/compute.ts';
 import { hostMemoryMib, OVERHEAD_MIB } from './compute/host-capacity.ts';
 import { type Host, instanceTypesOn } from './compute/host-sizes.ts';
-import type { InstanceTypes } from './compute/instance-types.ts';
+import type { MachineEngineOptions, MachineSettings } from './compute/machine-engine.ts';
 import { createNoCompute } from './compute/none.ts';
-import { openRecords, type Records, recordFiles } from './compute/records.ts';
+import type { QemuSettings } from './compute/qemu-records.ts';
+import { openRecords, recordFiles } from './compute/records.ts';
 import { bootAfter, createSimulatedCompute, type SimulatedWorkstation } from './compute/simulated.ts';
 import { type Config, SETTINGS } from './config.ts';
 import { type DataDirectory, StartError } from './data-directory.ts';
@@ -45,24 +46,11 @@ export interface Engine {
   readonly tell: () => void;
 }
 
-/** What an adapter whose workstations are on this machine is given. */
-export interface MachineEngineOptions {
-  readonly records: Records<never>;
-  readonly clock: Clock;
-  readonly images: Images;
-  readonly keys: Keys;
-  /** Its own, 0700. */
-  readonly directory: string;
-  readonly log: Log;
-  readonly settings: {
-    readonly instanceTypes: InstanceTypes;
-    readonly memoryMib: number;
-    readonly network: 'none' | 'nat';
-    readonly accelerator: 'auto' | 'kvm' | 'tcg';
-    readonly bootMs: number;
-    readonly stopMs: number;
-  };
-}
+/** What every engine of this machine is opened with: each takes of the settings what it knows. */
+export type EngineOptions = MachineEngineOptions<
+  never,
+  MachineSettings & Pick<QemuSettings, 'network' | 'accelerator'>
+>;
 
 export type MachineEngine = 'qemu' | 'sandbox';
 
@@ -74,7 +62,7 @@ export interface MachineCompute extends Compute {
 export interface EngineModule {
   /** Which program or package is missing, as a sentence; undefined where it can run. */
   readonly whyNot: () => Promise<string | undefined>;
-  readonly open: (options: MachineEngineOptions) => Promise<MachineCompute>;
+  readonly open: (options: EngineOptions) => Promise<MachineCompute>;
 }
 
 /** Loads an engine where it is used: a start without it stays quick. */

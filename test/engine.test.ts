@@ -9,13 +9,7 @@ import { describe, type TestContext, test } from 'node:test';
 import { type Compute, ComputeFailure } from '../src/compute/compute.ts';
 import { readConfig } from '../src/config.ts';
 import { openDataDirectory } from '../src/data-directory.ts';
-import {
-  type Engine,
-  type EngineParts,
-  type LoadEngine,
-  type MachineEngineOptions,
-  openEngine,
-} from '../src/engine.ts';
+import { type Engine, type EngineOptions, type EngineParts, type LoadEngine, openEngine } from '../src/engine.ts';
 import { adoptHome } from '../src/engine-home.ts';
 import type { Log } from '../src/log.ts';
 import { sessionJobs } from '../src/service.ts';
@@ -62,7 +56,7 @@ function partsOf(t: TestContext, given: Given = {}) {
 
 /** Engines that can run, or say why not, and what they were opened with. */
 function engines(reason?: string) {
-  const opened: MachineEngineOptions[] = [];
+  const opened: EngineOptions[] = [];
   const load: LoadEngine = async () => ({
     whyNot: async () => reason,
     open: async (options) => {

@@ -8,13 +8,11 @@
  * processes by their mark, its home by its name. Nobody is told that it runs before its display has answered.
  */
 import { join } from 'node:path';
-import type { Clock } from '../clock.ts';
 import { isSystemError, makePrivateDirectory, requireFileName } from '../files.ts';
 import { Confinement, workstationUser } from '../images/confined.ts';
-import { ImageFailure, type Images } from '../images/images.ts';
+import { ImageFailure } from '../images/images.ts';
 import { Progress } from '../images/progress.ts';
-import { type Keys, KeyUnavailable } from '../keys/keys.ts';
-import type { Log } from '../log.ts';
+import { KeyUnavailable } from '../keys/keys.ts';
 import { leaveGroup } from './cgroup.ts';
 import { type ChangeRecord, createChanges, Effects } from './changes.ts';
 import {
@@ -28,7 +26,8 @@ import {
 import { hasEnded, isAlive, type ProcessMark } from './detached.ts';
 import { HostCapacity } from './host-capacity.ts';
 import { instanceSize } from './instance-types.ts';
-import { damagedWorkstation, type FoundRecord, type Records, recordReader } from './records.ts';
+import type { MachineEngineOptions } from './machine-engine.ts';
+import { damagedWorkstation, type FoundRecord, recordReader } from './records.ts';
 import { DISPLAY_SOCKET, type SandboxPrograms } from './sandbox-command.ts';
 import { connectDisplay, requireDisplay } from './sandbox-display.ts';
 import { type HomeOwner, SandboxHomes, type SandboxHomesOptions } from './sandbox-home.ts';
@@ -36,23 +35,14 @@ import { launch } from './sandbox-launch.ts';
 import { findPrograms } from './sandbox-probe.ts';
 import { askToEnd, firstInside, killMarked } from './sandbox-process.ts';
 import { whyNotRunnable } from './sandbox-program.ts';
-import { ABSENT, nextStart, type SandboxedWorkstation, type SandboxSettings } from './sandbox-records.ts';
+import { ABSENT, nextStart, type SandboxedWorkstation } from './sandbox-records.ts';
 import { noSpace, SandboxRoots } from './sandbox-root.ts';
 import { giveDirectory, removeTree } from './sandbox-tree.ts';
 
 export { whyNoSandbox } from './sandbox-probe.ts';
-export type { SandboxedWorkstation, SandboxSettings } from './sandbox-records.ts';
+export type { SandboxedWorkstation } from './sandbox-records.ts';
 
-export interface SandboxComputeOptions {
-  readonly records: Records<SandboxedWorkstation>;
-  readonly clock: Clock;
-  readonly images: Pick<Images, 'open'>;
-  readonly keys: Pick<Keys, 'generate' | 'unseal' | 'destroy'>;
-  /** For root file systems, homes and backups; made if absent. */
-  readonly directory: string;
-  readonly log: Log;
-  readonly settings: SandboxSettings;
-}
+export type SandboxComputeOptions = MachineEngineOptions<SandboxedWorkstation>;
 
 /** What is left over is looked for this often, by whoever asks what there is. */
 const SWEEP_EVERY_MS = 10 * 60_000;
