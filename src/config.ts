@@ -4,8 +4,8 @@
  * the same list.
  */
 import { resolve } from 'node:path';
-import { COMPUTE_FAILURES, type ComputeFailureCode } from './compute/compute.ts';
 import { type InstanceTypes, parseInstanceTypes } from './compute/instance-types.ts';
+import { STREAMING_SESSION_FAILURES, type StreamingSessionFailure } from './contract/streaming-session.ts';
 
 const ENGINES = ['auto', 'qemu', 'sandbox', 'simulated', 'none'] as const;
 
@@ -57,7 +57,7 @@ export interface Settings {
   readonly screenshots: boolean;
   readonly simulatedStartMs: number;
   /** Undefined: every start ends well. */
-  readonly simulatedFailure: ComputeFailureCode | undefined;
+  readonly simulatedFailure: StreamingSessionFailure | undefined;
   readonly sessionStartsMax: number;
   readonly streamViewersMax: number;
   readonly leaseMs: number;
@@ -130,9 +130,9 @@ function parseTypes(text: string): { value: InstanceTypes } | { must: string } {
   return value ? { value } : { must: 'look like g4dn.xlarge=2:4096,g5.xlarge=4:8192: processors, and memory in MiB' };
 }
 
-function parseSimulatedFailure(text: string): { value: ComputeFailureCode | undefined } | { must: string } {
-  const value = COMPUTE_FAILURES.find((code) => code === text);
-  return text === '' || value ? { value } : { must: `be empty or one of ${COMPUTE_FAILURES.join(', ')}` };
+function parseSimulatedFailure(text: string): { value: StreamingSessionFailure | undefined } | { must: string } {
+  const value = STREAMING_SESSION_FAILURES.find((code) => code === text);
+  return text === '' || value ? { value } : { must: `be empty or one of ${STREAMING_SESSION_FAILURES.join(', ')}` };
 }
 
 /** A host may be the directory of a socket: postgres:///database?host=/run/postgresql */

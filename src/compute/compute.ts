@@ -1,5 +1,6 @@
 /**
- * The port to the machines that workstations run on. It knows nothing of studios, profiles or states.
+ * The port to the machines that workstations run on. It knows nothing of studios, profiles or states; only why one failed is
+ * said in the words of the API.
  *
  * A workstation, its volumes and its backups are named by the id that the caller gave them, so that an effect that ran
  * twice or died half way finds its own result. Each change comes with a fence: an adapter must refuse one that is lower
@@ -8,21 +9,8 @@
  */
 
 import type { Duplex } from 'node:stream';
+import type { StreamingSessionFailure } from '../contract/streaming-session.ts';
 import type { KeyUnavailable } from '../keys/keys.ts';
-
-/** Why a workstation failed, in the words of the API's status codes. */
-export const COMPUTE_FAILURES = [
-  'INSUFFICIENT_CAPACITY',
-  'ACTIVE_DIRECTORY_DOMAIN_JOIN_ERROR',
-  'NETWORK_CONNECTION_ERROR',
-  'NETWORK_INTERFACE_ERROR',
-  'INITIALIZATION_SCRIPT_ERROR',
-  'DECRYPT_STREAMING_IMAGE_ERROR',
-  'AMI_VALIDATION_ERROR',
-  'INTERNAL_ERROR',
-] as const;
-
-export type ComputeFailureCode = (typeof COMPUTE_FAILURES)[number];
 
 /** What every change of a workstation says. */
 export interface Change {
@@ -120,11 +108,11 @@ export interface Compute {
  */
 export class ComputeFailure extends Error {
   override readonly name = 'ComputeFailure';
-  readonly code: ComputeFailureCode;
+  readonly code: StreamingSessionFailure;
   readonly retryable: boolean;
   readonly inward: string | undefined;
   constructor(
-    code: ComputeFailureCode,
+    code: StreamingSessionFailure,
     message: string,
     options: { readonly retryable?: boolean; readonly inward?: string; readonly cause?: unknown } = {},
   ) {

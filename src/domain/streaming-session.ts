@@ -6,7 +6,7 @@
 import { wireTime } from '../clock.ts';
 import { PAGE_LENGTH } from '../contract/common.ts';
 import type { Input } from '../contract/index.ts';
-import type { StreamingSession } from '../contract/streaming-session.ts';
+import { STREAMING_SESSION_FAILURES as FAILURES, type StreamingSession } from '../contract/streaming-session.ts';
 import { resourceNotFound, validationFailed } from '../errors.ts';
 import type { Ids } from '../ids.ts';
 import type { Row, Store } from '../store/store.ts';
@@ -32,17 +32,6 @@ import {
 } from './streaming-session-launch.ts';
 import { requireLiveStudio, requireOpen, requireOpenStudio } from './studio.ts';
 import { requireTags } from './tag-limits.ts';
-
-const FAILURES = [
-  'INSUFFICIENT_CAPACITY',
-  'ACTIVE_DIRECTORY_DOMAIN_JOIN_ERROR',
-  'NETWORK_CONNECTION_ERROR',
-  'NETWORK_INTERFACE_ERROR',
-  'INITIALIZATION_SCRIPT_ERROR',
-  'DECRYPT_STREAMING_IMAGE_ERROR',
-  'AMI_VALIDATION_ERROR',
-  'INTERNAL_ERROR',
-] as const;
 
 const start = {
   to: 'START_IN_PROGRESS',
