@@ -110,7 +110,7 @@ describe('two servers on one database', { concurrency: true }, () => {
 
   it('tell each other of work: one that never looks by itself does what another process wrote', async (t) => {
     const url = await cluster.createDatabase();
-    const installation = new Installation(t, { BACKLOT_DATABASE_URL: url });
+    const installation = new Installation(t, { BACKLOT_DATABASE_URL: url, BACKLOT_PORT: '0' });
     const server = installation.spawn([process.execPath, join(PROJECT, 'test/support/patient-server.ts')]);
     await until('it listens', () => server.stdout.startsWith('http'));
     const store = await openPostgres({ url, now: Date.now, connectionsMax: 1 });
