@@ -9,9 +9,10 @@ import type { Clock } from './clock.ts';
 import type { Compute } from './compute/compute.ts';
 import { hostMemoryMib, OVERHEAD_MIB } from './compute/host-capacity.ts';
 import { type Host, instanceTypesOn } from './compute/host-sizes.ts';
-import type { InstanceTypes } from './compute/instance-types.ts';
+import type { MachineEngineOptions, MachineSettings } from './compute/machine-engine.ts';
 import { createNoCompute } from './compute/none.ts';
-import { openRecords, type Records, recordFiles } from './compute/records.ts';
+import type { QemuSettings } from './compute/qemu-records.ts';
+import { openRecords, recordFiles } from './compute/records.ts';
 import { bootAfter, createSimulatedCompute, type SimulatedWorkstation } from './compute/simulated.ts';
 import type { Config } from './config.ts';
 import { type DataDirectory, StartError } from './data-directory.ts';
@@ -38,30 +39,19 @@ export interface Engine {
   readonly name: MachineEngine | 'simulated' | 'none';
   /** Whether this server does the work of sessions; else another does. */
   readonly works: boolean;
+  /** Asked before each piece of that work, where another server may come to have workstations while this one runs. */
+  readonly stillWorks?: () => Promise<boolean>;
   /** Whether it sees every workstation that there is, so that one which it does not see has ended. */
   readonly seesAll: boolean;
   /** Says in the log what workstations run on, once the server listens; or why there are none. */
   readonly tell: () => void;
 }
 
-/** What an adapter whose workstations are on this machine is given. */
-export interface MachineEngineOptions {
-  readonly records: Records<never>;
-  readonly clock: Clock;
-  readonly images: Images;
-  readonly keys: Keys;
-  /** Its own, 0700. */
-  readonly directory: string;
-  readonly log: Log;
-  readonly settings: {
-    readonly instanceTypes: InstanceTypes;
-    readonly memoryMib: number;
-    readonly network: 'none' | 'nat';
-    readonly accelerator: 'auto' | 'kvm' | 'tcg';
-    readonly bootMs: number;
-    readonly stopMs: number;
-  };
-}
+/** What every engine of this machine is opened with: each takes of the settings what it knows. */
+export type EngineOptions = MachineEngineOptions<
+  never,
+  MachineSettings & Pick<QemuSettings, 'network' | 'accelerator'>
+>;
 
 export type MachineEngine = 'qemu' | 'sandbox';
 
@@ -73,7 +63,7 @@ export interface MachineCompute extends Compute {
 export interface EngineModule {
   /** Which program or package is missing, as a sentence; undefined where it can run. */
   readonly whyNot: () => Promise<string | undefined>;
-  readonly open: (options: MachineEngineOptions) => Promise<MachineCompute>;
+  readonly open: (options: EngineOptions) => Promise<MachineCompute>;
 }
 
 /** Loads an engine where it is used: a start without it stays quick. */
@@ -86,9 +76,8 @@ export async function openEngine(parts: EngineParts, load: LoadEngine = loadEngi
   const { config, log } = parts;
   const { compute } = config;
   if (compute === 'none') {
-    return noEngine(parts, OTHER_SERVER, false, () =>
-      log.info({ engine: compute }, 'another server has the workstations'),
-    );
+    const tell = () => log.info({ engine: compute }, 'another server has the workstations');
+    return noEngine(parts, { why: OTHER_SERVER, works: false, tell });
   }
   if (compute === 'auto') return openAutomatically(parts, load);
   await requireNoOther(compute, parts);
@@ -110,7 +99,8 @@ async function openAutomatically(parts: EngineParts, load: LoadEngine): Promise<
   const reason = await qemu.whyNot();
   const isHere = reason === undefined ? await takeHome(parts) : !(await isElsewhere(parts));
   if (!isHere) {
-    return noEngine(parts, OTHER_SERVER, false, () => log.warn({}, `this server has no workstations: ${ELSEWHERE}`));
+    const tell = () => log.warn({}, `this server has no workstations: ${ELSEWHERE}`);
+    return noEngine(parts, { why: OTHER_SERVER, works: false, tell });
   }
   if (reason === undefined) {
     await requireNoOther('qemu', parts);
@@ -120,7 +110,13 @@ async function openAutomatically(parts: EngineParts, load: LoadEngine): Promise<
     log.warn({}, `sessions will fail with INSUFFICIENT_CAPACITY, as this server has no workstations: ${reason}`);
   // Where there are some from before, their sessions wait for their engine: to fail them would help nobody.
   const kept = await Promise.all(MACHINE_ENGINES.map((name) => recordFiles(directoryOf(name, parts))));
-  return noEngine(parts, `This server has no workstations: ${reason}`, kept.flat().length === 0, tell);
+  const stillWorks = async () => {
+    if (!(await isElsewhere(parts))) return true;
+    log.warn({}, `sessions are left to another server from now on: ${ELSEWHERE}`);
+    return false;
+  };
+  const why = `This server has no workstations: ${reason}`;
+  return noEngine(parts, { why, works: kept.flat().length === 0, stillWorks, tell });
 }
 
 function cannotBe(compute: string, reason: string): StartError {
@@ -191,12 +187,16 @@ async function openSimulated({ config, directory, clock }: EngineParts): Promise
   });
 }
 
-function noEngine(parts: EngineParts, why: string, works: boolean, tell: () => void): Engine {
+/** `why` is for those who ask for a workstation. */
+function noEngine(
+  parts: EngineParts,
+  { why, ...given }: Pick<Engine, 'works' | 'stillWorks' | 'tell'> & { readonly why: string },
+): Engine {
   const isKept = async (id: string) => {
     const kept = await Promise.all(MACHINE_ENGINES.map((name) => recordFiles(directoryOf(name, parts))));
     return kept.flat().includes(`${id}.json`);
   };
-  return { compute: createNoCompute({ why, isKept }), name: 'none', works, seesAll: false, tell };
+  return { compute: createNoCompute({ why, isKept }), name: 'none', seesAll: false, ...given };
 }
 
 const MACHINE_ENGINES: readonly MachineEngine[] = ['qemu', 'sandbox'];

@@ -45,10 +45,10 @@ import { createRouter } from './wire/router.ts';
 import { type Certificate, createApiServer } from './wire/server.ts';
 import { launchProfileJobs } from './worker/launch-profile.ts';
 import { streamingImageJobs } from './worker/streaming-image.ts';
-import { streamingSessionJobs } from './worker/streaming-session.ts';
+import { type StreamingSessionPorts, streamingSessionJobs } from './worker/streaming-session.ts';
 import { streamingSessionBackupJobs } from './worker/streaming-session-backup.ts';
 import { createSessionHealth } from './worker/streaming-session-health.ts';
-import { streamingSessionStreamJobs } from './worker/streaming-session-stream.ts';
+import { type StreamingSessionStreamPorts, streamingSessionStreamJobs } from './worker/streaming-session-stream.ts';
 import { studioJobs } from './worker/studio.ts';
 import { studioComponentJobs } from './worker/studio-component.ts';
 import { createUpkeep } from './worker/upkeep.ts';
@@ -198,7 +198,7 @@ function assemble(
       ...studioComponentJobs({ store, keys }),
       ...streamingImageJobs({ store, images, keys, importsMax: config.importsMax }),
       ...launchProfileJobs({ store, keys }),
-      ...(engine.works ? sessionJobs(parts) : []),
+      ...sessionJobs(parts),
     ],
     moved: metrics.moved,
     ...(overrides.pollMs !== undefined && { pollMs: overrides.pollMs }),
@@ -300,13 +300,21 @@ function assemble(
   };
 }
 
-/** What a server does that has workstations. */
-function sessionJobs(parts: ServerParts): Job[] {
-  return [
-    ...streamingSessionJobs({ ...parts, startsMax: parts.config.sessionStartsMax }),
+type SessionParts = Omit<StreamingSessionPorts, 'startsMax'> &
+  StreamingSessionStreamPorts &
+  Pick<ServerParts, 'config' | 'engine'>;
+
+/** What a server does that has workstations, or that fails sessions for as long as no server has any. */
+export function sessionJobs(parts: SessionParts): Job[] {
+  const { engine, config } = parts;
+  if (!engine.works) return [];
+  const jobs = [
+    ...streamingSessionJobs({ ...parts, startsMax: config.sessionStartsMax }),
     ...streamingSessionBackupJobs(parts),
     ...streamingSessionStreamJobs(parts),
   ];
+  const isOurs = engine.stillWorks;
+  return isOurs ? jobs.map((job) => ({ ...job, isOurs })) : jobs;
 }
 
 /** Servers of one database tell each other when there is work; without it, each finds it by looking. */

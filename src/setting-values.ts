@@ -3,8 +3,8 @@
  * a setting, throws, or names the text that it refuses, which may be a password.
  */
 import { resolve } from 'node:path';
-import { COMPUTE_FAILURES, type ComputeFailureCode } from './compute/compute.ts';
 import { type InstanceTypes, parseInstanceTypes } from './compute/instance-types.ts';
+import { STREAMING_SESSION_FAILURES, type StreamingSessionFailure } from './contract/streaming-session.ts';
 
 /** The value, or a sentence fragment that says what it must be. */
 export type Parsed<T> = { readonly value: T } | { readonly must: string };
@@ -58,9 +58,9 @@ export function parseTypes(text: string): Parsed<InstanceTypes> {
 }
 
 /** Empty, or a status code that a start can fail with. */
-export function parseSimulatedFailure(text: string): Parsed<ComputeFailureCode | undefined> {
-  const value = COMPUTE_FAILURES.find((code) => code === text);
-  return text === '' || value ? { value } : { must: `be empty or one of ${COMPUTE_FAILURES.join(', ')}` };
+export function parseSimulatedFailure(text: string): Parsed<StreamingSessionFailure | undefined> {
+  const value = STREAMING_SESSION_FAILURES.find((code) => code === text);
+  return text === '' || value ? { value } : { must: `be empty or one of ${STREAMING_SESSION_FAILURES.join(', ')}` };
 }
 
 /** A host may be the directory of a socket: postgres:///database?host=/run/postgresql */

@@ -9,11 +9,14 @@ import { describe, type TestContext, test } from 'node:test';
 import { type Compute, ComputeFailure } from '../src/compute/compute.ts';
 import { readConfig } from '../src/config.ts';
 import { openDataDirectory } from '../src/data-directory.ts';
-import { type EngineParts, type LoadEngine, type MachineEngineOptions, openEngine } from '../src/engine.ts';
+import { type Engine, type EngineOptions, type EngineParts, type LoadEngine, openEngine } from '../src/engine.ts';
 import { adoptHome } from '../src/engine-home.ts';
 import type { Log } from '../src/log.ts';
+import { sessionJobs } from '../src/service.ts';
 import type { Store } from '../src/store/store.ts';
-import { createWorld, silentLog } from './support/domain.ts';
+import { createWorker, type Worker } from '../src/worker/worker.ts';
+import { createWorld, silentLog, type World } from './support/domain.ts';
+import { createStage } from './support/sessions.ts';
 import { temporaryDirectory } from './support/temporary.ts';
 import { workstationRequest } from './support/workstation.ts';
 
@@ -22,14 +25,17 @@ const MISSING = 'qemu-system-x86_64 is not installed: apt-get install qemu-syste
 interface Given {
   readonly settings?: Readonly<Record<string, string>>;
   readonly store?: Store;
+  /** In place of one of its own. */
+  readonly world?: World;
   /** A server of a database that others may have as well. */
   readonly shared?: boolean;
   readonly dataDir?: string;
 }
 
 /** What an engine is opened with; nothing of it is ever asked for a workstation. */
-function partsOf(t: TestContext, { settings = {}, store, shared, dataDir = temporaryDirectory(t) }: Given = {}) {
-  const { clock, keys, images, services, store: own } = createWorld();
+function partsOf(t: TestContext, given: Given = {}) {
+  const { settings = {}, store, world = createWorld(), shared, dataDir = temporaryDirectory(t) } = given;
+  const { clock, keys, images, services, store: own } = world;
   t.after(() => own.close());
   const said: string[] = [];
   const warn = (_fields: object, message: string) => void said.push(message);
@@ -50,7 +56,7 @@ function partsOf(t: TestContext, { settings = {}, store, shared, dataDir = tempo
 
 /** Engines that can run, or say why not, and what they were opened with. */
 function engines(reason?: string) {
-  const opened: MachineEngineOptions[] = [];
+  const opened: EngineOptions[] = [];
   const load: LoadEngine = async () => ({
     whyNot: async () => reason,
     open: async (options) => {
@@ -59,6 +65,13 @@ function engines(reason?: string) {
     },
   });
   return { load, opened };
+}
+
+/** A server's work on sessions, and no other. */
+function workerOf(world: World, { config }: EngineParts, engine: Engine, compute = engine.compute): Worker {
+  const { store, clock, keys, services } = world;
+  const jobs = sessionJobs({ ...services, keys, config, engine, compute });
+  return createWorker({ store, clock, log: silentLog, leaseMs: 15_000, tombstoneMs: 60_000, jobs });
 }
 
 const shape = ({ name, works, seesAll }: Awaited<ReturnType<typeof openEngine>>) => [name, works, seesAll];
@@ -189,6 +202,41 @@ describe('servers on one database', () => {
     const other = partsOf(t, { shared: true, store: parts.store });
     await openEngine(other.parts, engines().load);
     assert.deepEqual(shape(await openEngine(parts, without.load)), ['none', false, false]);
+  });
+
+  test('one without QEMU leaves sessions to the one that comes to have it while it runs', async (t) => {
+    const world = createWorld();
+    const first = partsOf(t, { shared: true, world });
+    const without = await openEngine(first.parts, engines(MISSING).load);
+    const early = workerOf(world, first.parts, without);
+    const stage = await createStage(world);
+    const { sessionId } = await stage.ask();
+    assert.equal(await early.runOnce(), 1);
+    const { state, statusCode } = await stage.get(sessionId!);
+    assert.deepEqual([state, statusCode], ['CREATE_FAILED', 'INSUFFICIENT_CAPACITY']);
+
+    const second = partsOf(t, { shared: true, world });
+    const found = await openEngine(second.parts, engines().load);
+    assert.equal(found.name, 'qemu');
+    const late = workerOf(world, second.parts, found, world.compute);
+    const next = await stage.ask();
+    const asked = await stage.row(next.sessionId!);
+    assert.equal(await early.runOnce(), 0);
+    const row = await stage.row(next.sessionId!);
+    assert.deepEqual([row.state, row.attempts, row.dueAt], [asked.state, asked.attempts, asked.dueAt]);
+    assert.equal(first.said.length, 1);
+    assert.match(first.said[0]!, /left to another server from now on/);
+    assert.equal(await late.runOnce(), 1);
+    assert.equal((await stage.get(next.sessionId!)).state, 'READY');
+
+    // By what it sees itself, it would take this session for one of which nothing is left.
+    await stage.remove(next.sessionId!);
+    const before = await stage.row(next.sessionId!);
+    assert.equal(await early.runOnce(), 0);
+    assert.deepEqual(await stage.row(next.sessionId!), before);
+    assert.equal(first.said.length, 1);
+    assert.equal(await late.runOnce(), 1);
+    assert.equal(await stage.workstation(next.sessionId!), undefined);
   });
 
   test('none never takes them, nor the work of sessions', async (t) => {

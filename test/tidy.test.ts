@@ -52,7 +52,12 @@ const MAY_IMPORT: Readonly<Record<string, readonly RegExp[]>> = {
     /^src\/keys\/(keys|key-files)\.ts$/,
     /^src\/compute\/(records|copies)\.ts$/,
   ],
-  compute: [/^src\/(clock|files|log)\.ts$/, /^src\/keys\/keys\.ts$/, /^src\/images\/(images|confined|progress)\.ts$/],
+  compute: [
+    /^src\/contract\/streaming-session\.ts$/,
+    /^src\/(clock|files|log)\.ts$/,
+    /^src\/keys\/keys\.ts$/,
+    /^src\/images\/(images|confined|progress)\.ts$/,
+  ],
   gateway: [
     /^src\/domain\/(viewer|buckets)\.ts$/,
     /^src\/(errors|log)\.ts$/,

@@ -30,7 +30,7 @@ export const keyCommands: readonly Command[] = [
   },
   {
     name: 'key delete',
-    summary: 'Destroys a key. Images under it can never be read again.',
+    summary: 'Destroys a key. Images and sessions under it can never be read again.',
     positionals: ['KEY_ARN'],
     options: { yes: { meaning: 'Delete it even though a studio uses it' } },
     run: (given, config) =>
@@ -44,7 +44,7 @@ export const keyCommands: readonly Command[] = [
         const inUse = users.filter(({ state }) => state !== 'DELETED').map(({ studioId }) => studioId);
         if (inUse.length > 0 && !given.has('yes')) {
           throw new CommandFailed(
-            `${inUse.join(', ')} use this key; their images could never be read again. Add --yes if that is what you want.`,
+            `${inUse.join(', ')} use this key; their images and sessions could never be read again. Add --yes if that is what you want.`,
           );
         }
         if (!(await keys.deleteKey(keyArn))) throw noSuchKey;

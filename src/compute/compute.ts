@@ -1,5 +1,6 @@
 /**
- * The port to the machines that workstations run on. It knows nothing of studios, profiles or states.
+ * The port to the machines that workstations run on. It knows nothing of studios, profiles or states; only why one failed is
+ * said in the words of the API.
  *
  * A workstation, its volumes and its backups are named by the id that the caller gave them, so that an effect that ran
  * twice or died half way finds its own result. Each change comes with a fence: an adapter must refuse one that is lower
@@ -8,20 +9,8 @@
  */
 
 import type { Duplex } from 'node:stream';
-
-/** Why a workstation failed, in the words of the API's status codes. */
-export const COMPUTE_FAILURES = [
-  'INSUFFICIENT_CAPACITY',
-  'ACTIVE_DIRECTORY_DOMAIN_JOIN_ERROR',
-  'NETWORK_CONNECTION_ERROR',
-  'NETWORK_INTERFACE_ERROR',
-  'INITIALIZATION_SCRIPT_ERROR',
-  'DECRYPT_STREAMING_IMAGE_ERROR',
-  'AMI_VALIDATION_ERROR',
-  'INTERNAL_ERROR',
-] as const;
-
-export type ComputeFailureCode = (typeof COMPUTE_FAILURES)[number];
+import type { StreamingSessionFailure } from '../contract/streaming-session.ts';
+import type { KeyUnavailable } from '../keys/keys.ts';
 
 /** What every change of a workstation says. */
 export interface Change {
@@ -39,6 +28,8 @@ export interface WorkstationRequest extends Change {
   readonly imageId: string;
   readonly platform: Platform;
   readonly instanceType: string;
+  /** The customer key above the workstation's own; the installation's root key where undefined. */
+  readonly keyArn: string | undefined;
   /** Of the volume that it works on; the adapter's own choice where absent. */
   readonly volume?: VolumeRequest;
   /** Backup of this workstation whose content replaces its volume, once for each time it is stopped. */
@@ -117,11 +108,11 @@ export interface Compute {
  */
 export class ComputeFailure extends Error {
   override readonly name = 'ComputeFailure';
-  readonly code: ComputeFailureCode;
+  readonly code: StreamingSessionFailure;
   readonly retryable: boolean;
   readonly inward: string | undefined;
   constructor(
-    code: ComputeFailureCode,
+    code: StreamingSessionFailure,
     message: string,
     options: { readonly retryable?: boolean; readonly inward?: string; readonly cause?: unknown } = {},
   ) {
@@ -138,4 +129,10 @@ export function volumeGone(): ComputeFailure {
     'INTERNAL_ERROR',
     'The volume of this session is gone, so it was not started. Start it from one of its backups; without any, delete it and create another.',
   );
+}
+
+/** Key services name the key in their messages, and no place of theirs: so the owner learns which one it is. */
+export function keyGone(cause: KeyUnavailable): ComputeFailure {
+  const message = `The disks of this session cannot be decrypted: ${cause.message}.`;
+  return new ComputeFailure('DECRYPT_STREAMING_IMAGE_ERROR', message, { cause });
 }

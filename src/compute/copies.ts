@@ -35,7 +35,7 @@ export interface Packing {
   readonly target: FileHandle;
   /** Of the engine. */
   readonly directory: string;
-  readonly keys: Pick<Keys, 'generate' | 'unseal' | 'destroy'>;
+  readonly keys: Pick<Keys, 'unseal' | 'destroy'>;
   readonly signal: AbortSignal;
 }
 

@@ -4,7 +4,8 @@
  */
 import type { FencedRecord } from './changes.ts';
 import type { ProcessMark } from './detached.ts';
-import type { InstanceSize, InstanceTypes } from './instance-types.ts';
+import type { InstanceSize } from './instance-types.ts';
+import type { MachineSettings } from './machine-engine.ts';
 import type { NetworkMode } from './qemu-command.ts';
 
 export interface QemuWorkstation extends FencedRecord {
@@ -24,17 +25,9 @@ export interface Volume {
 /** Of a workstation that nothing was made of yet. */
 export const ABSENT = { power: 'off', changedAt: 0, volume: null, backups: {}, machine: null } as const;
 
-export interface QemuSettings {
-  /** What each type of workstation is given. */
-  readonly instanceTypes: InstanceTypes;
-  /** What all workstations may take together, each with its overhead. */
-  readonly memoryMib: number;
+export interface QemuSettings extends MachineSettings {
   /** `none`: a guest reaches nothing. `nat`: it reaches what the server's host reaches, the host itself included. */
   readonly network: NetworkMode;
-  /** From the start of a machine until it must be usable. */
-  readonly bootMs: number;
-  /** For a guest to shut itself down, before it is ended. */
-  readonly stopMs: number;
   /** `auto`: KVM where a machine runs on it, else TCG, which is slower by far. */
   readonly accelerator: 'auto' | 'kvm' | 'tcg';
   /** For an image without a guest agent: its screen counts, this long after the firmware. */

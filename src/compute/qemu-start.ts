@@ -9,7 +9,7 @@ import type { Clock } from '../clock.ts';
 import { syncDirectory } from '../files.ts';
 import type { Confinement } from '../images/confined.ts';
 import type { Images } from '../images/images.ts';
-import { type Keys, KeyUnavailable } from '../keys/keys.ts';
+import type { Keys } from '../keys/keys.ts';
 import type { Log } from '../log.ts';
 import type { AcceleratorFound } from './accelerator.ts';
 import { type ChangeRecord, overtaken } from './changes.ts';
@@ -67,7 +67,7 @@ const SERIAL_LENGTH_MAX = 4_096;
 const TAKE_OVER_MS_MIN = 30_000;
 const NEVER = new AbortController().signal;
 
-/** Starts the workstation with the volume, or with a new one. @throws ComputeFailure; the signal's reason. */
+/** Starts the workstation with the volume, or with a new one. @throws ComputeFailure, KeyUnavailable; the signal's reason. */
 export async function startWorkstation(parts: StartParts, start: Start, volume: Volume | null): Promise<void> {
   const { request, size, place } = start;
   const { signal } = request;
@@ -97,7 +97,7 @@ async function startWithDisks(
   { request, size, place, runPlace }: Start,
   { volume, imageId, events }: { readonly volume: Volume | null; readonly imageId: string; readonly events: Events },
 ): Promise<Machine> {
-  const { id, signal, platform, clipboard } = request;
+  const { id, signal, platform, clipboard, keyArn } = request;
   const files: FileHandle[] = [];
   let machine: Machine | undefined;
   try {
@@ -122,8 +122,8 @@ async function startWithDisks(
       },
       async (both) => {
         // A new key for what is there already would hide that its own is lost.
-        if (!volume) await parts.keys.generate(id, undefined);
-        const unsealed = await unsealKeys(parts, imageId, id);
+        if (!volume) await parts.keys.generate(id, keyArn);
+        const unsealed: DiskKeys = { image: await parts.keys.unseal(imageId), volume: await parts.keys.unseal(id) };
         const created = { file, virtualBytes, passphrase: unsealed.volume, scratch: place, signal: both };
         if (!volume) await formatVolume(parts.confinement, created);
         return unsealed;
@@ -210,20 +210,6 @@ async function boot(parts: StartParts, { request, runPlace, tell }: Start, { qmp
 async function logSerial(id: string, qmp: Qmp, log: Log): Promise<void> {
   const serial = await takeSerial(qmp, SERIAL_LENGTH_MAX, NEVER).catch(() => '');
   if (serial !== '') log.info({ workstation: id, serial: endOfOutput(serial) }, 'what a failed start wrote');
-}
-
-/** The passphrases of both disks. @throws ComputeFailure */
-async function unsealKeys({ keys }: StartParts, imageId: string, id: string): Promise<DiskKeys> {
-  try {
-    return { image: await keys.unseal(imageId), volume: await keys.unseal(id) };
-  } catch (error) {
-    if (!(error instanceof KeyUnavailable)) throw error;
-    throw new ComputeFailure(
-      'DECRYPT_STREAMING_IMAGE_ERROR',
-      'A disk of this session cannot be decrypted: its key is gone, or cannot be used.',
-      { inward: error.message, cause: error },
-    );
-  }
 }
 
 async function openImage(images: Pick<Images, 'open'>, imageId: string): Promise<FileHandle> {

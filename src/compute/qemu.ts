@@ -9,12 +9,10 @@
  */
 import { mkdir, readdir, realpath, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Clock } from '../clock.ts';
 import { DIRECTORY_MODE, isSystemError, makePrivateDirectory, requireFileName, syncDirectory } from '../files.ts';
 import { Confinement, requireTool, TOOL_PACKAGES } from '../images/confined.ts';
-import { ImageFailure, type Images } from '../images/images.ts';
-import type { Keys } from '../keys/keys.ts';
-import type { Log } from '../log.ts';
+import { ImageFailure } from '../images/images.ts';
+import { KeyUnavailable } from '../keys/keys.ts';
 import { type AcceleratorFound, findAccelerator } from './accelerator.ts';
 import { type ChangeRecord, createChanges, Effects } from './changes.ts';
 import {
@@ -22,32 +20,28 @@ import {
   type Compute,
   ComputeFailure,
   type Desktop,
+  keyGone,
   volumeGone,
   type WorkstationRequest,
 } from './compute.ts';
 import { isAlive, type ProcessMark, processesIn } from './detached.ts';
 import { HostCapacity } from './host-capacity.ts';
 import { type InstanceSize, instanceSize } from './instance-types.ts';
+import type { MachineEngineOptions } from './machine-engine.ts';
 import { QEMU } from './qemu-command.ts';
 import { openDesktop } from './qemu-desktop.ts';
 import { backupPath, copyDisk, diskFull, exists, volumePath } from './qemu-disk.ts';
 import { endMachine } from './qemu-machine.ts';
 import { ABSENT, QEMU_DEFAULTS, type QemuSettings, type QemuWorkstation, type Volume } from './qemu-records.ts';
 import { progressOf, type Start, type StartParts, startWorkstation, takeOver } from './qemu-start.ts';
-import { damagedWorkstation, type FoundRecord, type Records, recordReader } from './records.ts';
+import { damagedWorkstation, type FoundRecord, recordReader } from './records.ts';
 
 export { QEMU_DEFAULTS, type QemuSettings, type QemuWorkstation } from './qemu-records.ts';
 
-export interface QemuComputeOptions {
-  readonly records: Records<QemuWorkstation>;
-  readonly clock: Clock;
-  readonly images: Pick<Images, 'open'>;
-  readonly keys: Pick<Keys, 'generate' | 'unseal' | 'destroy'>;
-  /** Made where it is missing: for volumes, backups and sockets. */
-  readonly directory: string;
-  readonly log: Log;
-  readonly settings: Omit<QemuSettings, keyof typeof QEMU_DEFAULTS> & Partial<QemuSettings>;
-}
+export type QemuComputeOptions = MachineEngineOptions<
+  QemuWorkstation,
+  Omit<QemuSettings, keyof typeof QEMU_DEFAULTS> & Partial<QemuSettings>
+>;
 
 export interface QemuCompute extends Compute {
   /** What machines run with, found out once. @throws Error where KVM was asked for and cannot be used. */
@@ -345,6 +339,7 @@ function unknownType(instanceType: string): ComputeFailure {
 function asComputeFailure(error: unknown, signal: AbortSignal, isWorthRetrying = false): unknown {
   if (error instanceof ComputeFailure || signal.aborted) return error;
   if (isDiskFull(error)) return diskFull((error as Error).message, isWorthRetrying);
+  if (error instanceof KeyUnavailable) return keyGone(error);
   const inward = error instanceof ImageFailure ? (error.inward ?? error.message) : String((error as Error)?.message);
   return new ComputeFailure('INTERNAL_ERROR', "The workstation could not be changed. The server's log says why.", {
     retryable: !(error instanceof ImageFailure) || error.retryable,

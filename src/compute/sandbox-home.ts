@@ -37,7 +37,7 @@ const OPEN_OWN = fsConstants.O_RDONLY | fsConstants.O_NOFOLLOW;
 
 export interface SandboxHomesOptions {
   readonly directory: string;
-  readonly keys: Pick<Keys, 'generate' | 'unseal' | 'destroy'>;
+  readonly keys: Pick<Keys, 'unseal' | 'destroy'>;
   readonly programs: SandboxPrograms;
   /** No file in a home may grow beyond this. */
   readonly fileBytesMax: number;
@@ -183,11 +183,9 @@ export class SandboxHomes {
     await syncDirectory(this.#homes);
   }
 
-  /** Writes the home as a tar that only the key of the workstation opens. @returns its bytes. */
+  /** Writes the home as a tar that only the key of the workstation opens. @returns its bytes. @throws KeyUnavailable */
   async #seal(owner: HomeOwner, home: string, target: FileHandle, signal: AbortSignal): Promise<number> {
-    const { keys } = this.#options;
-    await keys.generate(owner.id, undefined);
-    const passphrase = await keys.unseal(owner.id);
+    const passphrase = await this.#options.keys.unseal(owner.id);
     let written = 0;
     try {
       const end = await this.#tar(owner, home, 'read', signal, {
@@ -205,7 +203,7 @@ export class SandboxHomes {
     }
   }
 
-  /** The other way, into a home that is empty. @throws SealBroken, ComputeFailure */
+  /** The other way, into a home that is empty. @throws SealBroken, KeyUnavailable, ComputeFailure */
   async #unseal(owner: HomeOwner, home: string, source: FileHandle, signal: AbortSignal): Promise<void> {
     const passphrase = await this.#options.keys.unseal(owner.id);
     try {

@@ -1,10 +1,9 @@
 /**
- * What is remembered of a workstation in a sandbox, and what settings say of all of them. A record is written before the
+ * What is remembered of a workstation in a sandbox. A record is written before the
  * effect that it announces, so that whoever takes over finds by it whatever may be there.
  */
 import type { FencedRecord } from './changes.ts';
 import { ComputeFailure, volumeGone, type WorkstationRequest } from './compute.ts';
-import type { InstanceTypes } from './instance-types.ts';
 import { newMark } from './sandbox-names.ts';
 
 export interface SandboxedWorkstation extends FencedRecord {
@@ -20,16 +19,6 @@ export interface SandboxedWorkstation extends FencedRecord {
   readonly backups: Readonly<Record<string, { readonly bytes: number }>>;
 }
 
-export interface SandboxSettings {
-  readonly instanceTypes: InstanceTypes;
-  /** That workstations may take together. */
-  readonly memoryMib: number;
-  /** Within which a workstation must be usable. */
-  readonly bootMs: number;
-  /** That a workstation has to end by itself. */
-  readonly stopMs: number;
-}
-
 /** Of a workstation that nothing was made of yet. */
 export const ABSENT = {
   power: 'off',
@@ -41,6 +30,7 @@ export const ABSENT = {
   restore: null,
   backups: {},
 } as const;
+
 /** A start from what there is. A start that goes on after a crash restores what it was to restore, and only that. */
 export function nextStart(
   found: SandboxedWorkstation | undefined,

@@ -21,7 +21,7 @@ import {
   type WorkstationUser,
 } from '../images/confined.ts';
 import type { Images } from '../images/images.ts';
-import { type Keys, KeyUnavailable } from '../keys/keys.ts';
+import type { Keys } from '../keys/keys.ts';
 import { unlessAborted } from './changes.ts';
 import { ComputeFailure } from './compute.ts';
 import { MOUNT_POINTS, type SandboxPrograms, tarCommand } from './sandbox-command.ts';
@@ -64,7 +64,7 @@ export class SandboxRoots {
     makePrivateDirectory(this.#place);
   }
 
-  /** The path of the image's root file system. @throws ComputeFailure; the signal's reason. */
+  /** The path of the image's root file system. @throws ComputeFailure, KeyUnavailable; the signal's reason. */
   async ensure(imageId: string, signal: AbortSignal): Promise<string> {
     const path = join(this.#place, requireFileName(imageId));
     // Unpacking goes on for whoever else waits for it, and for the next.
@@ -119,9 +119,7 @@ export class SandboxRoots {
     if (disk === undefined) {
       throw new ComputeFailure('AMI_VALIDATION_ERROR', `Streaming image ${imageId} is not there any more`);
     }
-    const passphrase = await keys.unseal(imageId).catch((error) => {
-      throw error instanceof KeyUnavailable ? undecryptable(error.message, error) : error;
-    });
+    const passphrase = await keys.unseal(imageId);
     await withFile(open(disk, 'r'), async (source) => {
       const bytes = await virtualBytes(source);
       await requireSpace(staged, 2 * bytes);
@@ -230,7 +228,10 @@ function convertArguments(): string[] {
 function requireDecrypted({ exitCode, exitSignal, errors }: ConfinedOutcome): void {
   if (exitCode === 0) return;
   const inward = `qemu-img ended with ${exitSignal ?? exitCode}: ${errors.trim().split('\n').at(-1)}`;
-  if (/Invalid password|cannot unlock any keyslot/.test(errors)) throw undecryptable(inward);
+  if (/Invalid password|cannot unlock any keyslot/.test(errors)) {
+    const message = 'The image cannot be decrypted: the key that there is does not open it.';
+    throw new ComputeFailure('DECRYPT_STREAMING_IMAGE_ERROR', message, { inward });
+  }
   if (/No space left on device|Disk quota exceeded/.test(errors)) throw noSpace(inward);
   throw new ComputeFailure('INTERNAL_ERROR', 'The image could not be read. It may work when tried again.', {
     retryable: true,
@@ -279,13 +280,6 @@ async function makeMountPoint(root: string, point: string): Promise<void> {
 
 async function isDirectory(path: string): Promise<boolean> {
   return (await lstat(path).catch(() => undefined))?.isDirectory() ?? false;
-}
-
-function undecryptable(inward: string, cause?: unknown): ComputeFailure {
-  return new ComputeFailure('DECRYPT_STREAMING_IMAGE_ERROR', 'The image cannot be decrypted: its key is not there.', {
-    inward,
-    cause,
-  });
 }
 
 export function noSpace(inward: string, cause?: unknown): ComputeFailure {

@@ -8,44 +8,41 @@
  * processes by their mark, its home by its name. Nobody is told that it runs before its display has answered.
  */
 import { join } from 'node:path';
-import type { Clock } from '../clock.ts';
 import { isSystemError, makePrivateDirectory, requireFileName } from '../files.ts';
 import { Confinement, workstationUser } from '../images/confined.ts';
-import { ImageFailure, type Images } from '../images/images.ts';
+import { ImageFailure } from '../images/images.ts';
 import { Progress } from '../images/progress.ts';
-import type { Keys } from '../keys/keys.ts';
-import type { Log } from '../log.ts';
+import { KeyUnavailable } from '../keys/keys.ts';
 import { leaveGroup } from './cgroup.ts';
 import { type ChangeRecord, createChanges, Effects } from './changes.ts';
-import { type Change, type Compute, ComputeFailure, type Workstation, type WorkstationRequest } from './compute.ts';
+import {
+  type Change,
+  type Compute,
+  ComputeFailure,
+  keyGone,
+  type Workstation,
+  type WorkstationRequest,
+} from './compute.ts';
 import { hasEnded, isAlive, type ProcessMark } from './detached.ts';
 import { HostCapacity } from './host-capacity.ts';
 import { instanceSize } from './instance-types.ts';
-import { damagedWorkstation, type FoundRecord, type Records, recordReader } from './records.ts';
+import type { MachineEngineOptions } from './machine-engine.ts';
+import { damagedWorkstation, type FoundRecord, recordReader } from './records.ts';
 import { DISPLAY_SOCKET, type SandboxPrograms } from './sandbox-command.ts';
 import { connectDisplay, requireDisplay } from './sandbox-display.ts';
-import { type HomeOwner, SandboxHomes } from './sandbox-home.ts';
+import { type HomeOwner, SandboxHomes, type SandboxHomesOptions } from './sandbox-home.ts';
 import { launch } from './sandbox-launch.ts';
 import { findPrograms } from './sandbox-probe.ts';
 import { askToEnd, firstInside, killMarked } from './sandbox-process.ts';
 import { whyNotRunnable } from './sandbox-program.ts';
-import { ABSENT, nextStart, type SandboxedWorkstation, type SandboxSettings } from './sandbox-records.ts';
+import { ABSENT, nextStart, type SandboxedWorkstation } from './sandbox-records.ts';
 import { noSpace, SandboxRoots } from './sandbox-root.ts';
 import { giveDirectory, removeTree } from './sandbox-tree.ts';
 
 export { whyNoSandbox } from './sandbox-probe.ts';
-export type { SandboxedWorkstation, SandboxSettings } from './sandbox-records.ts';
+export type { SandboxedWorkstation } from './sandbox-records.ts';
 
-export interface SandboxComputeOptions {
-  readonly records: Records<SandboxedWorkstation>;
-  readonly clock: Clock;
-  readonly images: Pick<Images, 'open'>;
-  readonly keys: Pick<Keys, 'generate' | 'unseal' | 'destroy'>;
-  /** For root file systems, homes and backups; made if absent. */
-  readonly directory: string;
-  readonly log: Log;
-  readonly settings: SandboxSettings;
-}
+export type SandboxComputeOptions = MachineEngineOptions<SandboxedWorkstation>;
 
 /** What is left over is looked for this often, by whoever asks what there is. */
 const SWEEP_EVERY_MS = 10 * 60_000;
@@ -54,7 +51,7 @@ const FILE_BYTES_MAX = 2 ** 40;
 const UNPACKER = 'root file systems';
 
 /** The homes of an engine that a server may have in use. @throws ImageFailure TOOL_MISSING */
-export async function openHomes(options: Pick<SandboxComputeOptions, 'directory' | 'keys'>): Promise<SandboxHomes> {
+export async function openHomes(options: Pick<SandboxHomesOptions, 'directory' | 'keys'>): Promise<SandboxHomes> {
   return new SandboxHomes({ ...options, programs: await findPrograms(), fileBytesMax: FILE_BYTES_MAX });
 }
 
@@ -247,11 +244,12 @@ class SandboxCompute implements Compute {
     });
   }
 
-  /** The home that there is, or that of the backup. */
+  /** The home that there is, or that of the backup; and the key for its backups, which is needed before there is work in it. */
   async #requireHome(request: WorkstationRequest, record: SandboxedWorkstation): Promise<string> {
-    const { id, signal } = request;
+    const { id, keyArn, signal } = request;
     if (record.restore === null) {
       await this.#homes.unpack(ownerOf(id), record.home!, signal);
+      await this.#options.keys.generate(id, keyArn);
       return record.home!;
     }
     const home = await this.#homes.restore(ownerOf(id), record.restore, signal);
@@ -349,6 +347,7 @@ export function ownerOf(id: string): HomeOwner {
 /** The system's errors as the port's; everything else as it is. */
 function rethrow(error: unknown): never {
   if (isSystemError(error, 'ENOSPC', 'EDQUOT', 'EFBIG')) throw noSpace((error as Error).message, error);
+  if (error instanceof KeyUnavailable) throw keyGone(error);
   if (error instanceof ImageFailure) {
     throw new ComputeFailure('INTERNAL_ERROR', error.message, {
       retryable: error.retryable,

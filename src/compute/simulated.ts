@@ -6,15 +6,9 @@
 import type { Duplex } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Clock } from '../clock.ts';
+import type { StreamingSessionFailure } from '../contract/streaming-session.ts';
 import { createChanges, overtaken } from './changes.ts';
-import {
-  type Compute,
-  ComputeFailure,
-  type ComputeFailureCode,
-  volumeGone,
-  type Workstation,
-  type WorkstationRequest,
-} from './compute.ts';
+import { type Compute, ComputeFailure, volumeGone, type Workstation, type WorkstationRequest } from './compute.ts';
 import type { EngineCopies } from './copies.ts';
 import type { Records } from './records.ts';
 
@@ -56,7 +50,7 @@ export interface SimulatedComputeOptions {
   readonly clock: Clock;
   readonly boot: Boot;
   /** How every start ends, where it shall not end well. */
-  readonly failure?: ComputeFailureCode;
+  readonly failure?: StreamingSessionFailure;
   /** What answers to a viewer. */
   readonly desktop?: (id: string) => Duplex;
   /** Called before and after each effect with its name and the id it is for; throws to make it fail. */

@@ -3,7 +3,7 @@
  * there and may be changed. What a session is made of, and who may have one, is decided in streaming-session.ts.
  */
 import { wireTime } from '../clock.ts';
-import type { StreamingSession } from '../contract/streaming-session.ts';
+import { STREAMING_SESSION_FAILURES as FAILURES, type StreamingSession } from '../contract/streaming-session.ts';
 import { resourceNotFound } from '../errors.ts';
 import type { Ids } from '../ids.ts';
 import type { Row, Store } from '../store/store.ts';
@@ -12,17 +12,6 @@ import { KIND } from './kinds.ts';
 import { apply, defineLifecycle, type LifecycleEvent } from './lifecycle.ts';
 import { NO_LIMIT, type TimeLimits } from './streaming-session-clock.ts';
 import { requireLiveStudio, requireOpen } from './studio.ts';
-
-const FAILURES = [
-  'INSUFFICIENT_CAPACITY',
-  'ACTIVE_DIRECTORY_DOMAIN_JOIN_ERROR',
-  'NETWORK_CONNECTION_ERROR',
-  'NETWORK_INTERFACE_ERROR',
-  'INITIALIZATION_SCRIPT_ERROR',
-  'DECRYPT_STREAMING_IMAGE_ERROR',
-  'AMI_VALIDATION_ERROR',
-  'INTERNAL_ERROR',
-] as const;
 
 const start = {
   to: 'START_IN_PROGRESS',

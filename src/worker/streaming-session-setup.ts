@@ -1,13 +1,14 @@
 /**
  * What a session's workstation is told to set up at each start: the platform of its image, the initialization scripts of
- * its launch profile's components, and whether text may pass the clipboard. It is read anew each time, so that a change of
- * the profile reaches a session with its next start. Scripts and parameters may hold secrets: what fails here names the
+ * its launch profile's components, whether text may pass the clipboard, and the studio's own key. It is read anew each
+ * time, so that a change of the profile reaches a session with its next start. Scripts and parameters may hold secrets: what fails here names the
  * component and never what is in it.
  */
 import { ComputeFailure, type Platform, type WorkstationRequest, type WorkstationScript } from '../compute/compute.ts';
 import type { LaunchProfile } from '../contract/launch-profile.ts';
 import type { StreamingImage } from '../contract/streaming-image.ts';
 import type { StreamingSession } from '../contract/streaming-session.ts';
+import type { Studio } from '../contract/studio.ts';
 import type { StudioComponent } from '../contract/studio-component.ts';
 import { KIND } from '../domain/kinds.ts';
 import { componentsOf } from '../domain/launch-profile-contents.ts';
@@ -15,18 +16,20 @@ import { type Asked, initializationOf } from '../domain/launch-profile-initializ
 import { isUsableImage } from '../domain/streaming-image.ts';
 import type { Row, Store } from '../store/store.ts';
 
-export type Setup = Pick<WorkstationRequest, 'platform' | 'scripts' | 'clipboard'>;
+export type Setup = Pick<WorkstationRequest, 'platform' | 'scripts' | 'clipboard' | 'keyArn'>;
 
 /** @throws ComputeFailure with a sentence for the session's owner. */
-export async function setupOf(session: StreamingSession, store: Store): Promise<Setup> {
+export async function setupOf(session: StreamingSession, studioId: string, store: Store): Promise<Setup> {
   const platform = platformOf(await requireImage(session.streamingImageId!, store));
   const row = await requireProfile(session.launchProfileId!, store);
+  const studio = await requireStudio(studioId, store);
   const profile = JSON.parse(row.doc) as LaunchProfile;
   const components = (await componentsOf(row, store)).map(({ doc }) => JSON.parse(doc) as StudioComponent);
   return {
     platform,
     scripts: scriptsOf(profile, components, platform),
     clipboard: profile.streamConfiguration?.clipboardMode === 'ENABLED',
+    keyArn: studio.studioEncryptionConfiguration?.keyArn,
   };
 }
 
@@ -41,6 +44,13 @@ async function requireProfile(launchProfileId: string, store: Store): Promise<Ro
   const row = await store.get(KIND.launchProfile, launchProfileId);
   if (row && row.state !== 'DELETED') return row;
   throw new ComputeFailure('INTERNAL_ERROR', `Launch profile ${launchProfileId} is not there any more`);
+}
+
+/** Without it nobody knows whose key to seal under, and no other will do. */
+async function requireStudio(studioId: string, store: Store): Promise<Studio> {
+  const row = await store.get(KIND.studio, studioId);
+  if (row) return JSON.parse(row.doc) as Studio;
+  throw new ComputeFailure('INTERNAL_ERROR', `Studio ${studioId} is not there any more`);
 }
 
 /** The API lets an image say anything in letters. */

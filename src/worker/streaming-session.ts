@@ -81,7 +81,7 @@ const privateOf = (row: Row) => JSON.parse(row.private) as StreamingSessionPriva
 
 async function startWorkstation(row: Row, context: JobContext, ports: StreamingSessionPorts): Promise<Outcome> {
   const session = JSON.parse(row.doc) as StreamingSession;
-  const setup = await setupOf(session, ports.store);
+  const setup = await setupOf(session, row.studioId, ports.store);
   await ports.compute.ensure({ ...requestOf(row, session, context), ...setup });
   return { event: { type: 'ready', ...limitWhenReady(privateOf(row).limits, ports.clock.now()) } };
 }

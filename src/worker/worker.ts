@@ -36,6 +36,11 @@ export interface Job {
   readonly cleanUp?: (row: Row) => Promise<void>;
   /** Whether the failure may pass by itself. */
   readonly retryable: (error: unknown) => boolean;
+  /**
+   * Whether it is this server's, where another may come to do it: asked when rows are leased and nothing is done yet. Once
+   * it is another's, it stays so for as long as this worker runs. Absent: it is.
+   */
+  readonly isOurs?: () => Promise<boolean>;
 }
 
 export interface WorkerOptions {
@@ -76,6 +81,8 @@ class WorkerStopped extends Error {}
 
 export function createWorker(options: WorkerOptions): Worker {
   const { jobs } = options;
+  /** Questions that were answered with no: jobs that share one share its answer. */
+  const lost = new Set<Job['isOurs']>();
   const running = new Map<Promise<void>, { job: Job; controller: AbortController }>();
   let stopped = false;
   let woken = false;
@@ -88,10 +95,16 @@ export function createWorker(options: WorkerOptions): Worker {
     for (const job of jobs) {
       const busy = [...running.values()].filter((task) => task.job === job).length;
       const limit = job.concurrency - busy;
-      if (limit <= 0 || stopped) continue;
+      if (limit <= 0 || stopped || lost.has(job.isOurs)) continue;
       const now = options.clock.now();
       const query = { kind: job.lifecycle.kind, state: job.state, now, until: now + options.leaseMs, limit };
       const rows = await options.store.lease(query);
+      // Not before the lease: another could come in between, and what it has made since would be taken for nothing.
+      if (rows.length > 0 && job.isOurs && !(await job.isOurs())) {
+        lost.add(job.isOurs);
+        for (const row of rows) await giveBack(row, options);
+        continue;
+      }
       for (const row of rows) startTask(job, row);
       started += rows.length;
     }
@@ -229,6 +242,15 @@ function applied(job: Job, event: LifecycleEvent, { clock, tombstoneMs, moved }:
 
 function retried(row: Row, dueAt: number, attempts: number): Row {
   return { ...row, version: row.version + 1, dueAt, attempts };
+}
+
+/** The row as it was before its lease; unless it is another's by now. */
+async function giveBack(row: Row, { store, clock }: CarryOutOptions): Promise<void> {
+  try {
+    await store.write([{ op: 'update', row: retried(row, clock.now(), row.attempts - 1) }]);
+  } catch (error) {
+    if (!(error instanceof GuardFailed)) throw error;
+  }
 }
 
 /** Doubles with each attempt up to a bound; the jitter keeps rows that failed together from coming back together. */

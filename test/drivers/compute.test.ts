@@ -7,7 +7,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, describe, type TestContext, test } from 'node:test';
 import { unlessAborted } from '../../src/compute/changes.ts';
-import { COMPUTE_FAILURES, type Compute, ComputeFailure, type WorkstationRequest } from '../../src/compute/compute.ts';
+import { type Compute, ComputeFailure, type WorkstationRequest } from '../../src/compute/compute.ts';
 import { openRecords, type Records } from '../../src/compute/records.ts';
 import {
   type Boot,
@@ -15,6 +15,7 @@ import {
   createSimulatedCompute,
   type SimulatedWorkstation,
 } from '../../src/compute/simulated.ts';
+import { STREAMING_SESSION_FAILURES } from '../../src/contract/streaming-session.ts';
 import { ManualClock } from '../support/domain.ts';
 import { keepGuests, QemuBench } from '../support/qemu-bench.ts';
 import { held, sandboxBench } from '../support/sandbox.ts';
@@ -315,7 +316,7 @@ test('a simulated volume remembers its runs; a restored one those of its backup'
   assert.equal(await runs(), 1);
 });
 
-for (const failure of COMPUTE_FAILURES) {
+for (const failure of STREAMING_SESSION_FAILURES) {
   test(`a simulated start fails with ${failure} where it is told to`, async () => {
     const records = new MemoryRecords<SimulatedWorkstation>();
     const options = { records, clock: new ManualClock(), boot: atOnce };

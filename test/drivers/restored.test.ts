@@ -16,9 +16,9 @@ import { openRecords, type Records } from '../../src/compute/records.ts';
 import { openSandboxCompute, type SandboxedWorkstation } from '../../src/compute/sandbox.ts';
 import { killMarked, processesMarked } from '../../src/compute/sandbox-process.ts';
 import type { Keys } from '../../src/keys/keys.ts';
-import { openLocalKeys } from '../../src/keys/local.ts';
 import { createLog } from '../../src/log.ts';
 import { openSqlite } from '../../src/store/sqlite.ts';
+import { openEngineKeys } from '../support/engine-keys.ts';
 import { keepGuests, QemuBench, TINY } from '../support/qemu-bench.ts';
 import { sandboxBench } from '../support/sandbox.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
@@ -41,16 +41,8 @@ const change = (id: string) => {
 /** A data directory with keys, which know those of a bench's images besides. */
 async function openData(path: string, imageKeys: Pick<Keys, 'unseal'>, isImage: (id: string) => boolean) {
   mkdirSync(path, { recursive: true });
-  const options = { region: 'us-west-2', accountId: '000000000000', clock: systemClock };
-  const keys = await openLocalKeys({ directory: join(path, 'keys'), ...options });
-  return {
-    path,
-    keys: {
-      generate: keys.generate.bind(keys),
-      destroy: keys.destroy.bind(keys),
-      unseal: (id: string) => (isImage(id) ? imageKeys.unseal(id) : keys.unseal(id)),
-    },
-  };
+  const { keys } = await openEngineKeys(join(path, 'keys'), imageKeys, isImage);
+  return { path, keys };
 }
 
 type Data = Awaited<ReturnType<typeof openData>>;

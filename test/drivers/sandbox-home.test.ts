@@ -21,7 +21,9 @@ function slowly(file: FileHandle): FileHandle {
 
 test('a home is packed whole where the system takes less at once than it is given', async (t) => {
   const directory = temporaryDirectory(t);
-  const homes = await openHomes({ directory, keys: new SimulatedKeys() });
+  const keys = new SimulatedKeys();
+  await keys.generate('one', undefined);
+  const homes = await openHomes({ directory, keys });
   const owner = ownerOf('one');
   const home = await homes.make(owner);
   const picture = randomBytes(300_000);

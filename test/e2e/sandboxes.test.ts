@@ -1,6 +1,7 @@
 /**
  * A session in a sandbox, by the API and by commands beside the server: its image is a tar of a root file system, it
- * becomes READY, outlives the server, is noticed when it ends by itself, and goes on with its home when it is started.
+ * becomes READY, outlives the server, is noticed when it ends by itself, and goes on with its home when it is started; and
+ * without the key of its studio it is not started.
  */
 import assert from 'node:assert/strict';
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -11,12 +12,13 @@ import {
   DeleteStreamingSessionCommand,
   GetStreamingSessionCommand,
   StartStreamingSessionCommand,
+  StopStreamingSessionCommand,
 } from '@aws-sdk/client-nimble';
 import type { SandboxedWorkstation } from '../../src/compute/sandbox.ts';
 import { firstInside, killMarked, processesMarked } from '../../src/compute/sandbox-process.ts';
 import { sandboxRoot } from '../support/sandbox-root.ts';
 import { until } from '../support/until.ts';
-import { createImage, readyLaunchProfile, readyStudio, settledImage } from './api.ts';
+import { createImage, makeStudio, readyLaunchProfile, settledImage } from './api.ts';
 import { sdkClient } from './clients.ts';
 import { Installation } from './installation.ts';
 
@@ -45,7 +47,10 @@ it('a session in a sandbox lives as a session should', async (t) => {
     JSON.parse(readFileSync(join(directory, `${sessionId}.json`), 'utf8')) as SandboxedWorkstation;
   const first = await installation.start();
   const client = sdkClient(t, installation, first);
-  const studioId = await readyStudio(client, 'studio');
+  const { keyArn } = await installation.json<{ keyArn: string }>(['key', 'create']);
+  const studioEncryptionConfiguration = { keyType: 'CUSTOMER_MANAGED_KEY', keyArn } as const;
+  const studio = await makeStudio(client, 'studio', { studioEncryptionConfiguration });
+  const studioId = studio.studioId!;
   const words = ['machine-image', 'import', sandboxRoot(), '--platform', 'LINUX'];
   const { ec2ImageId } = await installation.json<{ ec2ImageId: string }>(words);
   const imageId = await createImage(client, studioId, ec2ImageId);
@@ -77,6 +82,15 @@ it('a session in a sandbox lives as a session should', async (t) => {
   await client.send(new StartStreamingSessionCommand({ studioId, sessionId }));
   await reaches('READY');
   assert.equal(readFileSync(join(directory, 'homes', recordOf(sessionId).home!, 'note'), 'utf8'), 'kept');
+
+  await client.send(new StopStreamingSessionCommand({ studioId, sessionId }));
+  await reaches('STOPPED');
+  await installation.json(['key', 'delete', '--yes', keyArn]);
+  await client.send(new StartStreamingSessionCommand({ studioId, sessionId }));
+  await reaches('START_FAILED');
+  const { statusCode, statusMessage } = await get();
+  assert.equal(statusCode, 'DECRYPT_STREAMING_IMAGE_ERROR');
+  assert.ok(statusMessage!.includes(keyArn), statusMessage!);
   await client.send(new DeleteStreamingSessionCommand({ studioId, sessionId }));
   await reaches('DELETED');
   assert.deepEqual(processesMarked(mark), []);

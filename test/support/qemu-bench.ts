@@ -7,7 +7,13 @@ import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { leaveGroup } from '../../src/compute/cgroup.ts';
 import { processesIn } from '../../src/compute/detached.ts';
-import { openQemuCompute, type QemuCompute, type QemuSettings, type QemuWorkstation } from '../../src/compute/qemu.ts';
+import {
+  openQemuCompute,
+  type QemuCompute,
+  type QemuComputeOptions,
+  type QemuSettings,
+  type QemuWorkstation,
+} from '../../src/compute/qemu.ts';
 import { groupOf } from '../../src/compute/qemu-machine.ts';
 import { openRecords, type Records } from '../../src/compute/records.ts';
 import { createFile, withFile } from '../../src/files.ts';
@@ -80,7 +86,7 @@ export class QemuBench {
   }
 
   /** A server that has just started on this host. */
-  async open(settings: Partial<QemuSettings> = {}): Promise<QemuCompute> {
+  async open(settings: Partial<QemuSettings> = {}, keys: QemuComputeOptions['keys'] = this.keys): Promise<QemuCompute> {
     await this.addGuest('image', 'counting');
     const note = (fields: object, message: string) => {
       this.logged.push({ fields: { ...fields }, message });
@@ -90,7 +96,7 @@ export class QemuBench {
       records: await this.records(),
       clock: this.clock,
       images: { open: async (id) => (existsSync(this.imagePath(id)) ? this.imagePath(id) : undefined) },
-      keys: this.keys,
+      keys,
       directory: this.directory,
       log: log as never,
       settings: { ...SETTINGS, ...settings },

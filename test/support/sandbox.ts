@@ -8,12 +8,12 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import type { Clock } from '../../src/clock.ts';
 import type { Compute } from '../../src/compute/compute.ts';
+import type { MachineSettings } from '../../src/compute/machine-engine.ts';
 import { openRecords, type Records } from '../../src/compute/records.ts';
 import {
   openSandboxCompute,
   type SandboxComputeOptions,
   type SandboxedWorkstation,
-  type SandboxSettings,
 } from '../../src/compute/sandbox.ts';
 import { killMarked } from '../../src/compute/sandbox-process.ts';
 import { createFile, withFile } from '../../src/files.ts';
@@ -39,7 +39,7 @@ export interface SandboxBench {
   readonly images: Map<string, string>;
   readonly records: Records<SandboxedWorkstation>;
   /** A server that has just started on this machine. */
-  open(settings?: Partial<SandboxSettings>): Promise<Compute>;
+  open(settings?: Partial<MachineSettings>, keys?: SandboxComputeOptions['keys']): Promise<Compute>;
   /** Makes an image of this tar, or of whatever the file is. */
   addImage(id: string, file: string): Promise<void>;
 }
@@ -69,7 +69,7 @@ export async function sandboxBench(
     directory,
     log: SILENT,
   };
-  const settings: SandboxSettings = {
+  const settings: MachineSettings = {
     instanceTypes: { 'g4dn.xlarge': { vcpus: 1, memoryMib: MEMORY_MIB } },
     memoryMib: 16_384,
     bootMs: 120_000,
@@ -82,7 +82,8 @@ export async function sandboxBench(
     keys,
     images,
     records,
-    open: (changed = {}) => openSandboxCompute({ ...options, settings: { ...settings, ...changed } }),
+    open: (changed = {}, own = keys) =>
+      openSandboxCompute({ ...options, keys: own, settings: { ...settings, ...changed } }),
     addImage: async (id, file) => {
       const place = join(parent, `${id}.qcow2`);
       await keys.generate(id, undefined);

@@ -20,8 +20,12 @@ export const BACKED_UP = {
 
 export type Stage = Awaited<ReturnType<typeof createStage>>;
 
-export async function createStage(world: World, configuration: Partial<StreamConfiguration> = STOPPABLE) {
-  const studioId = await world.makeStudio();
+export async function createStage(
+  world: World,
+  configuration: Partial<StreamConfiguration> = STOPPABLE,
+  studio: object = {},
+) {
+  const studioId = await world.makeStudio(studio);
   const streamingImageId = await putImage(world, studioId);
   const launchProfileId = await putProfile(world, studioId, {
     streamConfiguration: {

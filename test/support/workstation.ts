@@ -9,6 +9,7 @@ export function workstationRequest(
     imageId: 'image',
     platform: 'LINUX',
     instanceType: 'g4dn.xlarge',
+    keyArn: undefined,
     scripts: [],
     clipboard: false,
     onProgress: () => undefined,

@@ -5,7 +5,7 @@ import type { WorkstationRequest } from '../../src/compute/compute.ts';
 import type { StreamConfiguration } from '../../src/contract/launch-profile.ts';
 import type { StudioComponent } from '../../src/contract/studio-component.ts';
 import { KIND } from '../../src/domain/kinds.ts';
-import { createWorld } from '../support/domain.ts';
+import { createWorld, type World } from '../support/domain.ts';
 import { putComponent, putState } from '../support/rows.ts';
 import { createStage, PERSISTENT } from '../support/sessions.ts';
 
@@ -25,9 +25,12 @@ const script = (
 });
 
 /** A stage whose profile has these components, and what its workstations are told. */
-async function createListeningStage(components: Configured, configuration: Partial<StreamConfiguration> = {}) {
-  const world = createWorld();
-  const stage = await createStage(world, { ...PERSISTENT, ...configuration });
+async function createListeningStage(
+  components: Configured,
+  configuration: Partial<StreamConfiguration> = {},
+  { world = createWorld(), studio = {} }: { readonly world?: World; readonly studio?: object } = {},
+) {
+  const stage = await createStage(world, { ...PERSISTENT, ...configuration }, studio);
   const componentIds: string[] = [];
   for (const component of components) componentIds.push(await putComponent(world, stage.studioId, component));
   const change = async (kind: string, id: string, members: object) => {
@@ -126,6 +129,22 @@ test('a start is told what the profile says by then, without components that wer
   const { scripts, clipboard } = told[1]!;
   assert.deepEqual([scripts.map(({ text }) => text), clipboard], [['system two', 'user two'], false]);
 });
+
+for (const keyArn of ['arn:aws:kms:us-west-2:123456789012:key/film', undefined]) {
+  test(`the workstation's key is to be under the studio's own, as it has one: ${keyArn}`, async () => {
+    const world = createWorld();
+    if (keyArn !== undefined) world.keys.customerKeys.add(keyArn);
+    const studio = keyArn && { studioEncryptionConfiguration: { keyType: 'CUSTOMER_MANAGED_KEY', keyArn } };
+    const { stage, told } = await createListeningStage([], {}, { world, ...(studio && { studio }) });
+    const sessionId = await stage.createStopped();
+    await stage.start(sessionId);
+    await world.settle();
+    assert.deepEqual(
+      told.map((request) => request.keyArn),
+      [keyArn, keyArn],
+    );
+  });
+}
 
 test('a profile that is gone by then ends the start', async () => {
   const { world, stage, told } = await createListeningStage([]);

@@ -5,8 +5,8 @@
  */
 import assert from 'node:assert/strict';
 import { describe, type TestContext, test } from 'node:test';
-import { COMPUTE_FAILURES, ComputeFailure } from '../../src/compute/compute.ts';
-import type { StreamingSession } from '../../src/contract/streaming-session.ts';
+import { ComputeFailure } from '../../src/compute/compute.ts';
+import { STREAMING_SESSION_FAILURES, type StreamingSession } from '../../src/contract/streaming-session.ts';
 import { KIND } from '../../src/domain/kinds.ts';
 import { ATTEMPTS_MAX } from '../../src/worker/worker.ts';
 import { createWorld } from '../support/domain.ts';
@@ -267,7 +267,7 @@ for (const [name, story] of Object.entries(STORIES)) {
 }
 
 describe('failures that the API documents', () => {
-  for (const code of COMPUTE_FAILURES) {
+  for (const code of STREAMING_SESSION_FAILURES) {
     for (const [name, at] of [
       ['create', 'compute.booted'],
       ['start', 'compute.booted'],

@@ -38,6 +38,30 @@ test('what a row asks for is done once, and its outcome is written as one event'
   assert.equal(secret, '{"secret":2}');
 });
 
+test("rows whose work has come to be another server's are given back as they were, and not leased again", async (t) => {
+  const { workerOf, put, row } = createBench(t);
+  let isHere = true;
+  let asked = 0;
+  const isOurs = async () => {
+    asked += 1;
+    return isHere;
+  };
+  const shared = jobOf(async () => DONE, { isOurs });
+  const worker = workerOf([shared, { ...shared, state: 'OTHER' }, { ...jobOf(async () => DONE), state: 'WORKING' }]);
+  assert.deepEqual([await worker.runOnce(), asked], [0, 0]);
+  await put('a');
+  assert.deepEqual([await worker.runOnce(), asked, (await row('a'))!.state], [1, 1, 'DONE']);
+  isHere = false;
+  await put('b', { state: 'OTHER' });
+  const { version: _, ...before } = (await row('b'))!;
+  for (const _ of [1, 2]) assert.deepEqual([await worker.runOnce(), asked], [0, 2]);
+  const { version, ...after } = (await row('b'))!;
+  assert.deepEqual([after, version], [before, 3]);
+  // What nobody else can come to do goes on.
+  await put('c');
+  assert.deepEqual([await worker.runOnce(), asked, (await row('c'))!.state], [1, 2, 'DONE']);
+});
+
 test('rows at rest, of another time, state or kind are left alone', async (t) => {
   const { workerOf, put, clock, database } = createBench(t);
   await put('resting', { dueAt: null });
