@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { KIND } from '../../src/domain/kinds.ts';
+import { isUsableImage, type StreamingImageState, streamingImageLifecycle } from '../../src/domain/streaming-image.ts';
 import { countSessionsOn, sessionsByImage } from '../../src/domain/streaming-image-use.ts';
 import type { StreamingSessionState } from '../../src/domain/streaming-session.ts';
 import { createWorld } from '../support/domain.ts';
@@ -47,4 +48,15 @@ test('sessions of every studio count for an image provided to all, and none is m
   );
   assert.equal(await countSessionsOn(ownRow!, world.store), 1_100);
   assert.equal(await countSessionsOn(providedRow!, world.store), 2);
+});
+
+test('an image whose deletion has begun is never used for new sessions again, so that none is added', async () => {
+  const world = createWorld();
+  const image = (await world.store.get(KIND.streamingImage, await putImage(world, await world.makeStudio())))!;
+  const reached = new Set<StreamingImageState>(['DELETE_IN_PROGRESS']);
+  for (const state of reached) {
+    assert.ok(!isUsableImage({ ...image, state }), state);
+    for (const { to } of Object.values(streamingImageLifecycle.states[state].on)) reached.add(to);
+  }
+  assert.deepEqual([...reached].sort(), ['DELETED', 'DELETE_FAILED', 'DELETE_IN_PROGRESS']);
 });
