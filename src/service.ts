@@ -196,7 +196,7 @@ function assemble(
     jobs: [
       ...studioJobs({ store, keys }),
       ...studioComponentJobs({ store, keys }),
-      ...streamingImageJobs({ store, images, keys, importsMax: config.importsMax }),
+      ...streamingImageJobs({ store, images, keys, clock, importsMax: config.importsMax }),
       ...launchProfileJobs({ store, keys }),
       ...sessionJobs(parts),
     ],

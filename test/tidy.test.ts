@@ -45,7 +45,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly RegExp[]>> = {
   keys: [/^src\/(clock|files)\.ts$/],
   images: [/^src\/(clock|files)\.ts$/],
   backup: [
-    /^src\/domain\/(kinds|streaming-image)\.ts$/,
+    /^src\/domain\/(kinds|streaming-image|streaming-image-use)\.ts$/,
     /^src\/(clock|files)\.ts$/,
     /^src\/store\//,
     /^src\/images\/(directory|hash)\.ts$/,

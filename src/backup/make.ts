@@ -12,13 +12,14 @@ import { mkdir, readdir, realpath, rm } from 'node:fs/promises';
 import { basename, dirname, join, relative, resolve } from 'node:path';
 import { type Clock, wireTime } from '../clock.ts';
 import { KIND, PRESENT } from '../domain/kinds.ts';
-import { hasCopy } from '../domain/streaming-image.ts';
+import { isUsableImage } from '../domain/streaming-image.ts';
+import { sessionsByImage } from '../domain/streaming-image-use.ts';
 import { DIRECTORY_MODE, isSystemError } from '../files.ts';
 import { machineImageFiles, streamingImageFiles } from '../images/directory.ts';
 import { dataKeyFile, keyFiles } from '../keys/key-files.ts';
 import { openSqlite } from '../store/sqlite.ts';
 import { backupSqlite } from '../store/sqlite-backup.ts';
-import type { Cursor, Row, Store } from '../store/store.ts';
+import { everyRow, type Row, type Store } from '../store/store.ts';
 import { CopiedFiles } from './copied-files.ts';
 import { BackupFailed, DATABASE, type Manifest, type Watch, writeManifest } from './manifest.ts';
 import {
@@ -50,7 +51,6 @@ export interface BackupMade extends Manifest {
 
 /** Each is another look at what was deleted meanwhile: far more than a busy hour needs. */
 const ROUNDS_MAX = 10;
-const PAGE_LENGTH = 500;
 
 /** What belongs together and to one row. */
 interface Piece {
@@ -213,8 +213,9 @@ class Backup {
     let deleted = false;
     for (const { kind, id, files } of pieces) {
       if (files.every((path) => this.#files.get(path))) continue;
-      const row = await this.#source.store.get(kind, id);
-      if (row && pieceOf(row)) this.#damaged.add(id);
+      const { store } = this.#source;
+      const row = await store.get(kind, id);
+      if (row && pieceOf(row, await sessionsByImage(store))) this.#damaged.add(id);
       else deleted = true;
     }
     return deleted;
@@ -223,33 +224,29 @@ class Backup {
 
 async function piecesOf(store: Store): Promise<Piece[]> {
   const pieces: Piece[] = [];
+  const sessions = await sessionsByImage(store);
   for (const kind of [KIND.machineImage, KIND.streamingImage]) {
-    for await (const row of rowsOf(store, kind)) {
-      const piece = pieceOf(row);
+    for await (const row of everyRow(store, { kind })) {
+      const piece = pieceOf(row, sessions);
       if (piece) pieces.push(piece);
     }
   }
   return pieces;
 }
 
-/** Undefined for a row that has no disk: it is being made, and will be made anew, or it is being deleted. */
-function pieceOf({ kind, id, state, doc, private: inward }: Row): Piece | undefined {
+/**
+ * Undefined for a row that needs no disk: it is being made, and will be made anew, or it is being deleted.
+ * @param sessions how many stand on each image, which needs its disk then whatever its state.
+ */
+function pieceOf(row: Row, sessions: ReadonlyMap<string, number>): Piece | undefined {
+  const { kind, id, state, doc, private: inward } = row;
   if (kind === KIND.machineImage) {
     if (state !== PRESENT) return undefined;
     const { sizeBytes, sha256 } = JSON.parse(doc) as { sizeBytes: number; sha256: string };
     return { kind, id, files: machineImageFiles(id).map((path) => `images/${path}`), bytes: sizeBytes, sha256 };
   }
-  if (!hasCopy(state)) return undefined;
+  if (!isUsableImage(row) && !sessions.has(id)) return undefined;
   const { sizeBytes = 0, sha256 } = JSON.parse(inward) as { sizeBytes?: number; sha256?: string };
   const files = [...streamingImageFiles(id).map((path) => `images/${path}`), `keys/${dataKeyFile(id)}`];
   return { kind, id, files, bytes: sizeBytes, sha256 };
-}
-
-async function* rowsOf(store: Store, kind: string): AsyncGenerator<Row> {
-  let after: Cursor | undefined;
-  do {
-    const rows = await store.list({ kind, limit: PAGE_LENGTH, ...(after && { after }) });
-    yield* rows;
-    after = rows.length === PAGE_LENGTH ? rows.at(-1) : undefined;
-  } while (after);
 }

@@ -13,7 +13,7 @@ import {
   type Platform,
   refusalOf,
 } from '../domain/machine-image.ts';
-import { applyToStreamingImage, requireUnused } from '../domain/streaming-image.ts';
+import { applyToStreamingImage } from '../domain/streaming-image.ts';
 import { ImageFailure } from '../images/images.ts';
 import { type DiskDescription, DiskRefused } from '../images/inspect.ts';
 import type { Parts } from '../service.ts';
@@ -65,6 +65,7 @@ export const machineImageCommands: readonly Command[] = [
     summary: 'Deletes a machine image, and what --provided made of it. Streaming images of studios stay as they are.',
     positionals: ['EC2_IMAGE_ID'],
     options: {},
+    note: 'Sessions of what --provided made go on; its key and disk are destroyed when the last of them is deleted.',
     run: (given, config) => withParts(config, (parts) => deleteMachineImage(given.positionals[0]!, parts)),
   },
 ];
@@ -234,11 +235,6 @@ async function deleteMachineImage(ec2ImageId: string, parts: Parts): Promise<obj
     );
   }
   const provided = await providedImagesOf(ec2ImageId, store);
-  for (const image of provided) {
-    await requireUnused(store, image).catch((error) => {
-      throw new CommandFailed(reasonOf(error));
-    });
-  }
   const deleted = (image: Row) => applyToStreamingImage(image, { type: 'delete' }, parts);
   const doc = JSON.stringify({ ...JSON.parse(row.doc), state: DELETING });
   await store.write([

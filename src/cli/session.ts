@@ -18,12 +18,11 @@ import { adoptHome, isElsewhere } from '../engine-home.ts';
 import { isSystemError } from '../files.ts';
 import type { Parts } from '../service.ts';
 import { SETTINGS } from '../settings.ts';
-import type { Cursor, Row } from '../store/store.ts';
+import { everyRow, type Row } from '../store/store.ts';
 import { type Arguments, type Command, CommandFailed } from './command.ts';
 import { undisturbed } from './undisturbed.ts';
 import { withParts } from './with-parts.ts';
 
-const ROWS_PER_READ = 1_000;
 /** For a workstation to answer a command. */
 const ANSWER_MS_MAX = 20_000;
 /** For a server to make an address. */
@@ -87,22 +86,18 @@ export const sessionCommands: readonly Command[] = [
 ];
 
 async function listSessions(studioId: string | undefined, parts: Parts): Promise<object[]> {
-  const rows: Row[] = [];
-  const query = { kind: KIND.streamingSession, stateNot: 'DELETED', limit: ROWS_PER_READ };
-  for (let after: Cursor | undefined, isLast = false; !isLast; after = rows.at(-1)) {
-    const inStudio = studioId !== undefined && { studioIds: [studioId] };
-    const read = await parts.store.list({ ...query, ...inStudio, ...(after && { after }) });
-    rows.push(...read);
-    isLast = read.length < ROWS_PER_READ;
-  }
+  const inStudio = studioId !== undefined && { studioIds: [studioId] };
+  const query = { kind: KIND.streamingSession, stateNot: 'DELETED', ...inStudio };
   const runs = await runningHere(parts);
-  return rows.map((row) => shown(row, runs));
+  const listed: object[] = [];
+  for await (const row of everyRow(parts.store, query)) listed.push(shown(row, runs));
+  return listed;
 }
 
 function shown({ id, studioId, state, doc }: Row, runs: ReadonlySet<string> | undefined): object {
-  const { ownedBy, updatedAt, ec2InstanceType } = JSON.parse(doc) as StreamingSession;
+  const { ownedBy, updatedAt, ec2InstanceType, streamingImageId } = JSON.parse(doc) as StreamingSession;
   const running = runs && { running: runs.has(id) };
-  return { sessionId: id, studioId, ownedBy, state, since: updatedAt, ec2InstanceType, ...running };
+  return { sessionId: id, studioId, ownedBy, state, since: updatedAt, ec2InstanceType, streamingImageId, ...running };
 }
 
 /** Undefined where another server has the workstations, of which nothing can be seen from here. */

@@ -112,7 +112,7 @@ export const streamingImageOperations = [
   }),
   operation('DeleteStreamingImage', {
     resource: 'streaming-image',
-    summary: 'Deletes a streaming image: its key first, then its bytes.',
+    summary: 'Deletes a streaming image: its key first, then its bytes, once no session of it is left.',
     method: 'DELETE',
     uri: '/studios/{studioId}/streaming-images/{streamingImageId}',
     access: 'Write',

@@ -22,7 +22,7 @@ export interface StateEntry<State extends string, EventName extends string, Work
   readonly on: Partial<Record<EventName, Move<State>>>;
   /** What a worker does with a row in this state; absent when the row is at rest. */
   readonly work?: Work;
-  /** When the work is due after entering the state: at the time that the event says, or at once where absent. */
+  /** When the work is due: when the event says, or when a tombstone's time is over unless the event says; at once where absent. */
   readonly workAfter?: 'tombstone' | 'event';
   /** The API documents the state, but this server never enters it. */
   readonly neverEntered?: boolean;
@@ -59,7 +59,7 @@ export interface LifecycleEvent<EventName extends string = string> {
   readonly statusMessage?: string;
   /** The status is not shown from here on; the next event with a status shows it again. */
   readonly hideStatus?: boolean;
-  /** When the work of a state with `workAfter: 'event'` is due; null is never. */
+  /** When the work of a state with `workAfter` is due; null is never. */
   readonly dueAt?: number | null;
   /** A unique name that ends with this event, so that another may take it. */
   readonly releaseName?: boolean;
@@ -112,7 +112,7 @@ export function apply<EventName extends string>(
     ...row,
     state: move.to,
     version: row.version + 1,
-    dueAt: target.workAfter === 'event' ? dueBySaying(event, move, row) : dueAt(target, at),
+    dueAt: dueAfter(event, move, row, target, at),
     attempts: 0,
     uniqueName: event.releaseName ? null : row.uniqueName,
     doc: JSON.stringify(doc),
@@ -120,17 +120,20 @@ export function apply<EventName extends string>(
   };
 }
 
-/** When a worker shall look at a row that enters this state. */
-function dueAt({ work, workAfter }: StateEntry<string, string, string>, { now, tombstoneMs }: ApplyContext) {
+/** When a worker shall look at the row; one that stays in a state with a timer keeps the time that it has. */
+function dueAfter(
+  { type, dueAt }: LifecycleEvent,
+  { to }: Move<string>,
+  row: Row,
+  { work, workAfter }: StateEntry<string, string, string>,
+  { now, tombstoneMs }: ApplyContext,
+): number | null {
   if (!work) return null;
-  return workAfter === 'tombstone' ? now + tombstoneMs : now;
-}
-
-/** The time that the event says; a row that stays in its state keeps the one that it has. */
-function dueBySaying(event: LifecycleEvent, move: Move<string>, row: Row): number | null {
-  if (event.dueAt !== undefined) return event.dueAt;
-  if (move.to === row.state) return row.dueAt;
-  throw new Error(`${row.kind}: ${event.type} must say how long ${move.to} lasts`);
+  if (!workAfter) return now;
+  if (dueAt !== undefined) return dueAt;
+  if (workAfter === 'tombstone') return now + tombstoneMs;
+  if (to === row.state) return row.dueAt;
+  throw new Error(`${row.kind}: ${type} must say how long ${to} lasts`);
 }
 
 function mergedPrivate(text: string, changes: Readonly<Record<string, unknown>>): string {

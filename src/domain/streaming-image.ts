@@ -31,6 +31,14 @@ const remove = {
   statusMessage: 'Streaming Image deletion is in progress',
 } as const;
 
+const removed = {
+  to: 'DELETED',
+  statusCode: 'STREAMING_IMAGE_DELETED',
+  statusMessage: 'Streaming Image has been deleted',
+} as const;
+/** Deleted for every caller, while its disk is still needed. */
+const kept = { to: 'DELETED', statusCode: 'STREAMING_IMAGE_DELETED' } as const;
+
 export type StreamingImageState = NonNullable<StreamingImage['state']>;
 export type StreamingImageEvent =
   | 'update'
@@ -40,6 +48,7 @@ export type StreamingImageEvent =
   | 'importProgressed'
   | 'imported'
   | 'importFailed'
+  | 'kept'
   | 'removed'
   | 'removeFailed';
 export type StreamingImageWork = 'import' | 'remove' | 'purge';
@@ -99,17 +108,10 @@ export const streamingImageLifecycle = defineLifecycle<StreamingImageState, Stre
       },
     },
     DELETE_IN_PROGRESS: {
-      meaning: 'The key, then the bytes, are being destroyed.',
+      meaning: 'The key, then the bytes, are being destroyed, or kept where sessions stand on them.',
       statusCodes: ['STREAMING_IMAGE_DELETE_IN_PROGRESS'],
       work: 'remove',
-      on: {
-        removed: {
-          to: 'DELETED',
-          statusCode: 'STREAMING_IMAGE_DELETED',
-          statusMessage: 'Streaming Image has been deleted',
-        },
-        removeFailed: { to: 'DELETE_FAILED' },
-      },
+      on: { removed, kept, removeFailed: { to: 'DELETE_FAILED' } },
     },
     DELETE_FAILED: {
       meaning: 'The bytes could not be removed; the status says why. Delete the image again.',
@@ -117,18 +119,21 @@ export const streamingImageLifecycle = defineLifecycle<StreamingImageState, Stre
       on: { update: { to: 'DELETE_FAILED' }, delete: remove, tag: { to: 'DELETE_FAILED' } },
     },
     DELETED: {
-      meaning: 'A tombstone: readable for a while, then gone.',
+      meaning:
+        'A tombstone: readable for a while, then gone. Where the message says that key and disk are kept, they are until the ' +
+        'last session of the image is deleted, and so is the tombstone.',
       statusCodes: ['STREAMING_IMAGE_DELETED'],
       work: 'purge',
       workAfter: 'tombstone',
-      on: {},
+      on: { removed, kept },
     },
   },
 });
 
-/** Whether the copy of an image in this state is there, with its key, and must stay there. */
-export function hasCopy(state: string): boolean {
-  return state === 'READY' || state === 'UPDATE_IN_PROGRESS' || state === 'UPDATE_FAILED';
+/** `private` of an image's row, beside what is known of its copy. */
+export interface StreamingImagePrivate {
+  /** Whether the image is deleted and its copy is not. */
+  readonly kept?: boolean;
 }
 
 export function applyToStreamingImage(
@@ -142,9 +147,10 @@ export function applyToStreamingImage(
   });
 }
 
-/** States of an image that a session can be started with: what failed since it was READY has left it as it was. */
-const USABLE: readonly string[] = ['READY', 'UPDATE_IN_PROGRESS', 'UPDATE_FAILED', 'DELETE_FAILED'];
+/** States of an image whose copy is there, with its key. One whose deletion has begun never comes back to any of them. */
+const USABLE: readonly string[] = ['READY', 'UPDATE_IN_PROGRESS', 'UPDATE_FAILED'];
 
+/** Whether sessions can be made of it. Those that there are go on, whatever becomes of it (streaming-image-use.ts). */
 export function isUsableImage(image: Row | undefined): image is Row {
   return image !== undefined && USABLE.includes(image.state);
 }
@@ -306,34 +312,10 @@ export const streamingImageHandlers: Pick<
     command: async (input, _principal, services) => {
       const row = await requireOwn(services.store, input.studioId, input.streamingImageId);
       const next = applyToStreamingImage(row, { type: 'delete' }, services);
-      await requireUnused(services.store, row);
       return answerWith(next, [{ op: 'update', row: next }]);
     },
   },
 };
-
-/** More sessions than any quota allows a studio. */
-const SESSIONS_MAX = 10_000;
-
-/**
- * Volumes and backups of sessions are layers over the image that they began with, and nothing without it.
- * @throws ServiceError ConflictException while there are sessions of this image.
- */
-export async function requireUnused(store: Store, image: Row): Promise<void> {
-  const studioIds = image.studioId === AMAZON ? {} : { studioIds: [image.studioId] };
-  const query = { kind: KIND.streamingSession, ...studioIds, stateNot: 'DELETED', limit: SESSIONS_MAX };
-  const users = (await store.list(query)).filter(
-    ({ state, doc }) =>
-      state !== 'CREATE_FAILED' && (JSON.parse(doc) as { streamingImageId?: string }).streamingImageId === image.id,
-  );
-  if (users.length === 0) return;
-  throw new ServiceError(
-    'ConflictException',
-    `Streaming image ${image.id} is below the volumes and backups of ${users.length} streaming sessions, which would be lost. ` +
-      `Delete these first, such as ${users[0]!.id}.`,
-    { code: 'STREAMING_IMAGE_WITH_SESSIONS', context: { resourceId: image.id, sessions: String(users.length) } },
-  );
-}
 
 function imageAnswer(row: Row): string {
   return `{"streamingImage":${row.doc}}`;

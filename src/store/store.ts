@@ -162,3 +162,16 @@ export class GuardFailed extends Error {
     this.write = write;
   }
 }
+
+const ROWS_PER_PAGE = 500;
+
+/** All rows that there are, a page at a time, so that nobody waits long behind them. */
+export async function* everyRow(store: Store, query: RowQuery): AsyncGenerator<Row> {
+  let last: Row | undefined;
+  do {
+    const after = last && { createdAt: last.createdAt, id: last.id };
+    const rows = await store.list({ ...query, limit: ROWS_PER_PAGE, ...(after && { after }) });
+    yield* rows;
+    last = rows.length === ROWS_PER_PAGE ? rows.at(-1) : undefined;
+  } while (last);
+}

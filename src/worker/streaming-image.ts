@@ -1,12 +1,20 @@
 /**
  * What the states of a streaming image ask for: the studio's encrypted copy is made, or destroyed for good. The key is
- * always destroyed before the bytes: a delete that dies half way leaves noise, never a readable disk.
+ * always destroyed before the bytes: a delete that dies half way leaves noise, never a readable disk. Neither may be
+ * destroyed while a session stands on the image: the image is DELETED all the same, and its copy follows when the last of
+ * them has gone.
  */
+import type { Clock } from '../clock.ts';
 import type { StreamingImage } from '../contract/streaming-image.ts';
 import { AMAZON, KIND, PRESENT } from '../domain/kinds.ts';
-import type { Lifecycle } from '../domain/lifecycle.ts';
+import type { Lifecycle, LifecycleEvent } from '../domain/lifecycle.ts';
 import type { MachineImage } from '../domain/machine-image.ts';
-import { streamingImageLifecycle } from '../domain/streaming-image.ts';
+import {
+  type StreamingImageEvent,
+  type StreamingImagePrivate,
+  streamingImageLifecycle,
+} from '../domain/streaming-image.ts';
+import { countSessionsOn } from '../domain/streaming-image-use.ts';
 import { ImageFailure, type Images } from '../images/images.ts';
 import { type Keys, KeyUnavailable } from '../keys/keys.ts';
 import type { Row, Store } from '../store/store.ts';
@@ -16,11 +24,14 @@ export interface StreamingImagePorts {
   readonly store: Store;
   readonly images: Images;
   readonly keys: Keys;
+  readonly clock: Clock;
   readonly importsMax: number;
 }
 
 const REMOVALS_MAX = 4;
 const PURGES_MAX = 50;
+/** How often it is looked whether a copy that is kept is still needed. */
+export const LOOK_MS = 60_000;
 
 const lifecycle: Lifecycle = streamingImageLifecycle;
 
@@ -39,10 +50,7 @@ export function streamingImageJobs(ports: StreamingImagePorts): Job[] {
       lifecycle,
       state: 'DELETE_IN_PROGRESS',
       concurrency: REMOVALS_MAX,
-      run: async (row) => {
-        await destroyBytes(row.id, ports);
-        return { event: { type: 'removed' } };
-      },
+      run: async (row) => ({ event: await removeUnlessNeeded(row, ports) }),
       giveUp: () => ({
         type: 'removeFailed',
         statusCode: 'INTERNAL_ERROR',
@@ -54,8 +62,11 @@ export function streamingImageJobs(ports: StreamingImagePorts): Job[] {
       lifecycle,
       state: 'DELETED',
       concurrency: PURGES_MAX,
-      // Once more: an import that had lost its lease without knowing may have made a key since, which nothing else finds.
       run: async (row) => {
+        if ((JSON.parse(row.private) as StreamingImagePrivate).kept) {
+          return { event: await removeUnlessNeeded(row, ports) };
+        }
+        // Once more: an import that had lost its lease without knowing may have made a key since, which nothing else finds.
         await destroyBytes(row.id, ports);
         return { purge: true };
       },
@@ -68,7 +79,7 @@ export function streamingImageJobs(ports: StreamingImagePorts): Job[] {
 export async function importImage(
   row: Row,
   { signal, progress }: JobContext,
-  { store, images, keys }: Omit<StreamingImagePorts, 'importsMax'>,
+  { store, images, keys }: Pick<StreamingImagePorts, 'store' | 'images' | 'keys'>,
 ): Promise<Outcome> {
   const image = JSON.parse(row.doc) as StreamingImage;
   const source = await store.get(KIND.machineImage, image.ec2ImageId!);
@@ -96,6 +107,23 @@ export async function importImage(
   } finally {
     passphrase.fill(0);
   }
+}
+
+/** Of an image whose deletion has begun: what is found to be needed by nothing stays so (see streaming-image-use.ts). */
+async function removeUnlessNeeded(row: Row, ports: StreamingImagePorts): Promise<LifecycleEvent<StreamingImageEvent>> {
+  const sessions = await countSessionsOn(row, ports.store);
+  if (sessions === 0) {
+    await destroyBytes(row.id, ports);
+    return { type: 'removed', privateChanges: { kept: undefined } };
+  }
+  // One studio is not told how many sessions others have.
+  const left = row.studioId === AMAZON ? '' : ` (${sessions} left)`;
+  return {
+    type: 'kept',
+    statusMessage: `Streaming Image has been deleted. Its key and disk are kept until its sessions are deleted${left}.`,
+    privateChanges: { kept: true },
+    dueAt: ports.clock.now() + LOOK_MS,
+  };
 }
 
 /** The key first, then the bytes. Both may be gone already. */

@@ -13,7 +13,6 @@ import type { StudioComponent } from '../contract/studio-component.ts';
 import { KIND } from '../domain/kinds.ts';
 import { componentsOf } from '../domain/launch-profile-contents.ts';
 import { type Asked, initializationOf } from '../domain/launch-profile-initialization.ts';
-import { isUsableImage } from '../domain/streaming-image.ts';
 import type { Row, Store } from '../store/store.ts';
 
 export type Setup = Pick<WorkstationRequest, 'platform' | 'scripts' | 'clipboard' | 'keyArn'>;
@@ -33,10 +32,10 @@ export async function setupOf(session: StreamingSession, studioId: string, store
   };
 }
 
-/** The image may have been deleted since it was looked at, or since the session ran last. */
+/** One that was deleted since is still there for its sessions: its disk below theirs, and its row (streaming-image-use.ts). */
 async function requireImage(streamingImageId: string, store: Store): Promise<StreamingImage> {
   const row = await store.get(KIND.streamingImage, streamingImageId);
-  if (isUsableImage(row)) return JSON.parse(row.doc) as StreamingImage;
+  if (row) return JSON.parse(row.doc) as StreamingImage;
   throw new ComputeFailure('AMI_VALIDATION_ERROR', `Streaming image ${streamingImageId} is not there any more`);
 }
 

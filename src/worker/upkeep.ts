@@ -9,6 +9,7 @@ import type { Compute } from '../compute/compute.ts';
 import { TEMPORARY } from '../domain/access-key.ts';
 import type { AuditTrail } from '../domain/audit.ts';
 import { KIND } from '../domain/kinds.ts';
+import { countSessionsOn } from '../domain/streaming-image-use.ts';
 import { deleteEndedViewers } from '../domain/viewer.ts';
 import type { Images } from '../images/images.ts';
 import type { Keys } from '../keys/keys.ts';
@@ -119,7 +120,7 @@ async function deleteEndedKeys({ store, clock }: UpkeepPorts): Promise<void> {
 }
 
 /**
- * A copy is an orphan when its image is a tombstone or never came to be. One that no row knows is left alone, and told:
+ * A copy is an orphan when its image is a tombstone or never came to be, and no session stands on it. One that no row knows is left alone, and told:
  * the database may be the one that is wrong, restored from a backup or lost.
  */
 async function destroyOrphans({ store, images, keys, clock, log }: UpkeepPorts): Promise<void> {
@@ -127,7 +128,7 @@ async function destroyOrphans({ store, images, keys, clock, log }: UpkeepPorts):
     if (modifiedAt > clock.now() - ORPHAN_AGE_MS) continue;
     const row = await store.get(KIND.streamingImage, id);
     if (!row) log.warn({ id }, 'there are bytes of an image that the database does not know; they are left alone');
-    if (!row || isNeeded(row)) continue;
+    if (!row || isNeeded(row) || (await countSessionsOn(row, store)) > 0) continue;
     try {
       await destroyBytes(id, { images, keys });
       log.warn({ id }, 'bytes that belong to no image were destroyed');

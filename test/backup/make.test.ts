@@ -161,6 +161,68 @@ describe('an image that is deleted while a backup is made', () => {
   });
 });
 
+describe('an image that sessions stand on, whatever its state', () => {
+  /** The image in this state, below the volume of a session that is STOPPED. */
+  async function withSession(t: TestContext, state: string) {
+    const scene = await furnished(t);
+    const { store } = scene;
+    const image = (await store.get(KIND.streamingImage, 'deleted'))!;
+    await store.write([{ op: 'update', row: { ...image, state, version: image.version + 1 } }]);
+    const doc = JSON.stringify({ streamingImageId: 'deleted' });
+    const row = newRow({
+      kind: KIND.streamingSession,
+      id: 'session',
+      studioId: 'film',
+      state: 'STOPPED',
+      createdAt: 1,
+      doc,
+    });
+    await store.write([{ op: 'insert', row }]);
+    const deleteSession = () => store.write([{ op: 'update', row: { ...row, state: 'DELETED', version: 2 } }]);
+    return { ...scene, deleteSession };
+  }
+
+  for (const state of ['DELETE_IN_PROGRESS', 'DELETE_FAILED', 'DELETED']) {
+    it(`${state}: its key and disk are in the backup, and come back`, async (t) => {
+      const { target, source } = await withSession(t, state);
+      assert.deepEqual((await makeBackup(target, source(), quiet)).damaged, []);
+      const restored = join(temporaryDirectory(t), 'restored');
+      await restoreBackup(target, restored, quiet);
+      assert.equal(readFileSync(join(restored, 'images/streaming/deleted/disk.qcow2'), 'utf8'), 'disk of deleted');
+      assert.ok(existsSync(join(restored, 'keys/data/deleted.json')));
+    });
+
+    it(`${state}: its disk is not in the backup when the session was deleted before`, async (t) => {
+      const { target, source, deleteSession } = await withSession(t, state);
+      await deleteSession();
+      await makeBackup(target, source(), quiet);
+      assert.deepEqual((await imagesIn(target)).disks, ['kept']);
+    });
+  }
+
+  it('whose session is deleted while the backup is made is in it no more, and is not told as damaged', async (t) => {
+    const { target, source, store, deleteSession, deleteImage } = await withSession(t, 'DELETED');
+    // The first look finds nothing to copy; the copy of the database names a session that has gone since.
+    const list: Store['list'] = async (query) => (looked ? store.list(query) : []);
+    let looked = false;
+    await deleteFilesOnly(source().directory.path, 'deleted');
+    const get: Store['get'] = async (kind, id) => {
+      if (!looked) await deleteSession().then(() => deleteImage('deleted'));
+      looked = true;
+      return store.get(kind, id);
+    };
+    const { damaged } = await makeBackup(target, source({ list, get }), quiet);
+    assert.deepEqual([looked, damaged], [true, []]);
+    assert.deepEqual(await imagesIn(target), only('kept'));
+  });
+
+  it('whose disk is gone by accident is told as damaged', async (t) => {
+    const { target, source } = await withSession(t, 'DELETED');
+    await deleteFilesOnly(source().directory.path, 'deleted');
+    assert.deepEqual((await makeBackup(target, source(), quiet)).damaged, ['deleted']);
+  });
+});
+
 describe('a backup beside a database elsewhere', () => {
   it('holds keys and disks, no database, and says so', async (t) => {
     const { target, source } = await furnished(t);

@@ -454,7 +454,7 @@ const IMAGE_STATES: Record<string, string | undefined> = {
   UPDATE_FAILED: undefined,
   CREATE_FAILED: NOT_READY,
   DELETE_IN_PROGRESS: NOT_READY,
-  DELETE_FAILED: undefined,
+  DELETE_FAILED: NOT_READY,
   DELETED: FOUND,
 };
 

@@ -107,8 +107,8 @@ for (const lifecycle of lifecycles) {
       if (neverEntered) continue;
       const atRest = work === undefined || workAfter !== undefined;
       for (const event of Object.keys(on)) {
-        // Where an event sets a timer, the work behind the timer brings events about beside the callers.
-        if (workAfter === 'event' && !lifecycle.requests.includes(event)) continue;
+        // Where there is a timer, the work behind the timer brings events about beside the callers.
+        if (workAfter !== undefined && !lifecycle.requests.includes(event)) continue;
         if (lifecycle.fromParent?.includes(event)) continue;
         const fromOutside = [...lifecycle.requests, ...(lifecycle.administered ?? [])];
         assert.equal(fromOutside.includes(event), atRest, `${event} in ${state}`);
@@ -150,6 +150,13 @@ test('how long a state lasts is said by the event that enters it, and kept by on
   assert.equal(ready.dueAt, SAID);
   assert.equal(apply(lifecycle, ready, { type: 'tag', changes: { tags: {} } }, at).dueAt, SAID);
   assert.equal(apply(lifecycle, ready, { type: 'delete', dueAt: SAID }, at).dueAt, NOW);
+});
+
+test('a tombstone is looked at when its time is over, or when the event says', () => {
+  const lifecycle = lifecycles.find(({ kind }) => kind === 'streaming-image')!;
+  const removing = rowIn(lifecycle, 'DELETE_IN_PROGRESS');
+  assert.equal(apply(lifecycle, removing, { type: 'removed' }, at).dueAt, NOW + TOMBSTONE_MS);
+  assert.equal(apply(lifecycle, removing, { type: 'kept', dueAt: SAID }, at).dueAt, SAID);
 });
 
 test('a refusal for the state of a row at rest says what the state allows', () => {

@@ -7,6 +7,7 @@ import { test } from 'node:test';
 import type { OperationName } from '../../src/contract/index.ts';
 import type { StreamingImage } from '../../src/contract/streaming-image.ts';
 import { KIND } from '../../src/domain/kinds.ts';
+import { type StreamingSessionState, streamingSessionLifecycle } from '../../src/domain/streaming-session.ts';
 import { assertConforms } from '../support/conforms.ts';
 import { createWorld, type World } from '../support/domain.ts';
 import { refused } from '../support/refused.ts';
@@ -440,16 +441,23 @@ test('text of every kind comes back byte for byte', async () => {
   }
 });
 
-test('an image below the volumes of sessions is not deleted; one whose sessions are gone is', async () => {
-  const world = createWorld();
-  const studioId = await world.makeStudio();
-  const streamingImageId = await putImage(world, studioId);
-  const remove = () => world.call('DeleteStreamingImage', { studioId, streamingImageId });
-  const sessionId = await putSession(world, studioId, { state: 'STOPPED', streamingImageId });
-  await putSession(world, studioId, { state: 'CREATE_FAILED', streamingImageId });
-  await putSession(world, studioId, { state: 'STOPPED', streamingImageId: 'another' });
-  const context = { resourceId: streamingImageId, sessions: '1' };
-  await refused(remove(), 'ConflictException', 'STREAMING_IMAGE_WITH_SESSIONS', context);
-  await putState(world, KIND.streamingSession, sessionId, 'DELETED');
-  await remove();
-});
+for (const state of Object.keys(streamingSessionLifecycle.states)) {
+  test(`an image with a session that is ${state} is deleted like any other`, async () => {
+    const world = createWorld();
+    const studioId = await world.makeStudio();
+    const streamingImageId = await putImage(world, studioId);
+    await putSession(world, studioId, { state: state as StreamingSessionState, streamingImageId });
+    const input = { studioId, streamingImageId };
+    const { streamingImage } = await world.call<One>('DeleteStreamingImage', input);
+    assertConforms('DeleteStreamingImage', { streamingImage });
+    assert.deepEqual(
+      [streamingImage.state, streamingImage.statusCode],
+      ['DELETE_IN_PROGRESS', 'STREAMING_IMAGE_DELETE_IN_PROGRESS'],
+    );
+    await world.settle();
+    const deleted = await getImage(world, studioId, streamingImageId);
+    assert.deepEqual([deleted.state, deleted.statusCode], ['DELETED', 'STREAMING_IMAGE_DELETED']);
+    await refused(world.call('DeleteStreamingImage', input), 'ResourceNotFoundException');
+    await refused(world.call('UpdateStreamingImage', { ...input, name: 'n' }), 'ResourceNotFoundException');
+  });
+}

@@ -4,13 +4,15 @@
  */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import {
   AccessDeniedException,
+  CreateStreamingSessionCommand,
   DeleteStreamingImageCommand,
+  GetStreamingSessionCommand,
   ListStreamingImagesCommand,
   ListStudiosCommand,
   type NimbleClient,
@@ -21,7 +23,7 @@ import { SETTINGS, type Settings } from '../../src/settings.ts';
 import { toolsHolding } from '../drivers/tools.ts';
 import { SYSTEM, tarOf } from '../support/tar.ts';
 import { until } from '../support/until.ts';
-import { ABSENT, createImage, deleteImage, makeStudio, readyStudio, settledImage } from './api.ts';
+import { ABSENT, createImage, deleteImage, makeStudio, readyLaunchProfile, readyStudio, settledImage } from './api.ts';
 import { sdkClient } from './clients.ts';
 import { FORMATS, makeDisk } from './disks.ts';
 import { BACKLOT, type Finished, Installation, PROJECT, type RunningServer } from './installation.ts';
@@ -412,6 +414,24 @@ describe('backlot beside a running server', { concurrency: true }, () => {
     }
     assert.equal((await settledImage(client, one, own)).state, 'READY', 'the copy of a studio stays');
     assert.ok(!heldIn(installation).some((path) => path.includes(streamingImageId!)));
+  });
+
+  it('deletes a provided image below a session, whose key and disk stay for it', async () => {
+    const studioId = await readyStudio(client, 'standing');
+    const { ec2ImageId, streamingImageId } = await importDisk('--provided');
+    const launchProfileId = await readyLaunchProfile(client, studioId, streamingImageId!);
+    const { session } = await client.send(new CreateStreamingSessionCommand({ studioId, launchProfileId }));
+    const deletion = await installation.json(['machine-image', 'delete', ec2ImageId]);
+    assert.deepEqual(deletion, { deleted: ec2ImageId, streamingImageIds: [streamingImageId] });
+    const deleted = await settledImage(client, studioId, streamingImageId!);
+    assert.equal(deleted.state, 'DELETED');
+    assert.match(deleted.statusMessage!, /Its key and disk are kept until its sessions are deleted\.$/);
+    assert.ok(existsSync(installation.path('keys', 'data', `${streamingImageId}.json`)));
+    assert.ok(existsSync(installation.path('images', 'streaming', streamingImageId!)));
+    await until('the session is READY', async () => {
+      const named = { studioId, sessionId: session!.sessionId };
+      return (await client.send(new GetStreamingSessionCommand(named))).session!.state === 'READY';
+    });
   });
 
   it('refuses to delete a machine image while an image is made from it, and lets it go afterwards', async () => {

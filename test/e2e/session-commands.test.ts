@@ -24,6 +24,7 @@ const installation = new Installation({ after });
 let server: RunningServer;
 let client: NimbleClient;
 let studioId: string;
+let imageId: string;
 let sessionId: string;
 let stoppedId: string;
 
@@ -34,6 +35,7 @@ interface Listed {
   readonly state: string;
   readonly since: string;
   readonly ec2InstanceType: string;
+  readonly streamingImageId: string;
   readonly running?: boolean;
 }
 
@@ -41,7 +43,7 @@ async function makeProfile(): Promise<string> {
   const disk = await makeDisk(installation.directory, 'disk.raw', { mebibytes: 1, noiseMebibytes: 0 });
   const words = ['machine-image', 'import', disk, '--platform', 'LINUX'];
   const { ec2ImageId } = await installation.json<{ ec2ImageId: string }>(words);
-  const imageId = await createImage(client, studioId, ec2ImageId);
+  imageId = await createImage(client, studioId, ec2ImageId);
   await settledImage(client, studioId, imageId);
   return readyLaunchProfile(client, studioId, imageId);
 }
@@ -90,6 +92,7 @@ describe('session list', () => {
       ownedBy: 'ann',
       state: 'READY',
       ec2InstanceType: 'g5.xlarge',
+      streamingImageId: imageId,
       running: true,
     });
     assert.match(since, /^\d{4}-\d\d-\d\dT/);
@@ -101,7 +104,7 @@ describe('session list', () => {
 
   it('is a table on a terminal', async () => {
     const { stdout } = await installation.backlotAtTerminal(['session', 'list']);
-    assert.match(stdout, /^sessionId +studioId +ownedBy +state +since +ec2InstanceType +running/);
+    assert.match(stdout, /^sessionId +studioId +ownedBy +state +since +ec2InstanceType +streamingImageId +running/);
   });
 });
 

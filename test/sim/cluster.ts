@@ -166,7 +166,7 @@ export class Cluster {
         ...studioJobs({ store, keys }),
         ...studioComponentJobs({ store, keys }),
         ...launchProfileJobs({ store, keys }),
-        ...streamingImageJobs({ store, images, keys, importsMax: 2 }),
+        ...streamingImageJobs({ store, images, keys, clock, importsMax: 2 }),
         ...streamingSessionJobs({ store, compute, clock, ids, settings, startsMax: 2 }),
         ...streamingSessionBackupJobs({ store, compute, clock, ids, settings }),
         ...streamingSessionStreamJobs({ store, compute, keys, clock, ids }),

@@ -30,9 +30,9 @@ interface Subject {
 const SUBJECTS: readonly (readonly [member: string, kind: string])[] = [
   ['sessionId', 'streaming-session'],
   ['backupId', 'streaming-session-backup'],
-  ['streamingImageId', 'streaming-image'],
   ['studioComponentId', 'studio-component'],
   ['launchProfileId', 'launch-profile'],
+  ['streamingImageId', 'streaming-image'],
   ['studioId', 'studio'],
 ];
 

@@ -1,19 +1,23 @@
 /**
  * What the users of a simulation do with sessions: they create, start, stop, stream and delete them in studios of their
- * own, for themselves and for others, while processes die and stand still. In the end there are the workstations and backups that the sessions say, and
- * no others.
+ * own, for themselves and for others, and delete the images below them, while processes die and stand still. In the end
+ * there are the workstations and backups that the sessions say, and no others.
  */
 import assert from 'node:assert/strict';
+import { undisturbed } from '../../src/cli/undisturbed.ts';
 import type { OperationName } from '../../src/contract/index.ts';
 import type { StreamConfiguration } from '../../src/contract/launch-profile.ts';
 import type { StreamingSession } from '../../src/contract/streaming-session.ts';
 import type { StreamingSessionBackup } from '../../src/contract/streaming-session-backup.ts';
 import type { StreamingSessionStream } from '../../src/contract/streaming-session-stream.ts';
+import { commandLine } from '../../src/domain/audit.ts';
 import { KIND } from '../../src/domain/kinds.ts';
+import { applyToStreamingImage } from '../../src/domain/streaming-image.ts';
 import type { World } from '../support/domain.ts';
 import type { Random } from '../support/random.ts';
-import { putProfile } from '../support/rows.ts';
+import { putAmazonImage, putImage, putProfile } from '../support/rows.ts';
 import type { Outcome } from './cluster.ts';
+import type { Facts } from './facts.ts';
 import type { Caller } from './people.ts';
 import type { WatchedStore } from './watched-store.ts';
 
@@ -23,6 +27,8 @@ export const SESSION_MINUTES = 30;
 export interface SessionStudio {
   readonly studioId: string;
   readonly launchProfileId: string;
+  /** What sessions can be made of; the first stays, the others may be deleted below their sessions. */
+  readonly streamingImageIds: readonly string[];
   /** Whether its sessions can be stopped; nobody asks for what is refused whoever asks. */
   readonly stops: boolean;
   readonly sessionIds: string[];
@@ -37,30 +43,62 @@ export const LASTING = {
 /** A profile whose sessions cannot be stopped, and are deleted by their time limit. */
 export const PASSING = {} as const;
 
-/** A studio that nobody deletes, with a profile. */
+/** Images that a studio of sessions has of its own. */
+const OWN_IMAGES = 4;
+
+/** The bytes and the key of an image that is put there READY. @returns `id`. */
+async function withCopy({ keys, images, clock }: World, id: string): Promise<string> {
+  await keys.generate(id, undefined);
+  const passphrase = (await keys.unseal(id)).toString();
+  const stored = { format: 'qcow2', sizeBytes: 1, virtualSizeBytes: 1, sha256: '' } as const;
+  images.copies.set(id, { passphrase, stored, modifiedAt: clock.now() });
+  return id;
+}
+
+export async function provideImage(world: World, members?: Parameters<typeof putAmazonImage>[1]): Promise<string> {
+  return withCopy(world, await putAmazonImage(world, members));
+}
+
+/** What `machine-image delete` does to an image that is provided. @returns whether it was there to be deleted. */
+export function deleteProvidedImage({ store, services }: World, id: string): Promise<boolean> {
+  return undisturbed(async () => {
+    const row = await store.get(KIND.streamingImage, id);
+    if (row?.state !== 'READY' && row?.state !== 'DELETE_FAILED') return false;
+    const deleted = applyToStreamingImage(row, { type: 'delete' }, services);
+    await store.write([{ op: 'update', row: deleted }, commandLine('machine-image delete', id, services)]);
+    return true;
+  });
+}
+
+/** A studio that nobody deletes, with a profile of images that are provided and of its own. */
 export async function prepareSessions(
   world: World,
-  streamingImageId: string,
+  providedIds: readonly string[],
   configuration: Partial<StreamConfiguration>,
 ): Promise<SessionStudio> {
   const studioId = await world.makeStudio();
+  const streamingImageIds = [...providedIds];
+  for (let own = 0; own < OWN_IMAGES; own += 1) {
+    streamingImageIds.push(await withCopy(world, await putImage(world, studioId)));
+  }
   const launchProfileId = await putProfile(world, studioId, {
     streamConfiguration: {
       clipboardMode: 'ENABLED',
       ec2InstanceTypes: ['g4dn.xlarge', 'g5.xlarge'],
       maxSessionLengthInMinutes: SESSION_MINUTES,
-      streamingImageIds: [streamingImageId],
+      streamingImageIds,
       ...configuration,
     },
   });
-  return { studioId, launchProfileId, stops: configuration === LASTING, sessionIds: [], streams: [] };
+  const stops = configuration === LASTING;
+  return { studioId, launchProfileId, streamingImageIds, stops, sessionIds: [], streams: [] };
 }
 
 type Call = (name: OperationName, input: Record<string, unknown>) => Promise<Outcome>;
 
 /** One thing that somebody does with sessions; users mostly with their own. */
 export async function actOnSessions(
-  { studioId, launchProfileId, stops, sessionIds, streams }: SessionStudio,
+  { studioId, launchProfileId, streamingImageIds, stops, sessionIds, streams }: SessionStudio,
   call: Call,
   { role, principalId }: Caller,
   random: Random,
@@ -75,7 +113,9 @@ export async function actOnSessions(
   const there = sessionIds.filter((id) => (rowOf(id)?.state ?? 'DELETED') !== 'DELETED');
   if (there.length === 0 || random.chance(there.length === 1 ? 0.4 : 0.1)) {
     const ec2InstanceType = random.pick(['g4dn.xlarge', 'g5.xlarge']);
-    const input = { launchProfileId, ec2InstanceType, ...(random.chance(0.5) && own) };
+    const streamingImageId = random.pick(streamingImageIds);
+    const chosen = { ec2InstanceType, ...(random.chance(0.8) && { streamingImageId }) };
+    const input = { launchProfileId, ...chosen, ...(random.chance(0.5) && own) };
     const create = () => ask<{ session: StreamingSession }>('CreateStreamingSession', input);
     // Some click twice, and two processes then decide about the last one that there is room for.
     for (const made of await Promise.all(random.chance(0.6) ? [create(), create()] : [create()])) {
@@ -107,13 +147,19 @@ export async function actOnSessions(
     if (made) streams.push({ sessionId, streamId: made.stream.streamId! });
   } else if (doing < 88 && streams.length > 0) {
     await ask('GetStreamingSessionStream', random.pick(streams.slice(-4)));
+  } else if (doing >= 96) {
+    // Mostly the one below a session, but for the first of all.
+    const below = (JSON.parse(rowOf(sessionId)!.doc) as StreamingSession).streamingImageId!;
+    const [first, ...others] = streamingImageIds;
+    const streamingImageId = below !== first && random.chance(0.7) ? below : random.pick(others);
+    await ask('DeleteStreamingImage', { streamingImageId });
   } else if (doing >= 88) {
     await ask('DeleteStreamingSession', { sessionId });
   }
 }
 
 /** Once all is at rest: what the sessions say is what there is. */
-export async function assertSessionsTrue(world: World, { rows }: WatchedStore): Promise<void> {
+export async function assertSessionsTrue(world: World, { rows, facts }: WatchedStore): Promise<void> {
   const sessions = new Map<string, { running: boolean; backups: string[] }>();
   for (const { kind, id, state } of rows.values()) {
     if (kind !== KIND.streamingSession) continue;
@@ -138,11 +184,22 @@ export async function assertSessionsTrue(world: World, { rows }: WatchedStore): 
     // Whoever's workstation ended by itself has its volume for as long as nobody deletes the session.
     if (statusMessage.includes('ended by itself')) assert.ok(found?.hasVolume, `${id} has lost its volume`);
     if (state !== 'READY' && state !== 'STOPPED') continue;
-    if (state === 'STOPPED') assert.equal(found?.hasVolume, volumeRetentionMode === 'RETAIN', `the volume of ${id}`);
+    if (state === 'STOPPED' && !mayBeGone(facts, id)) {
+      assert.equal(found?.hasVolume, volumeRetentionMode === 'RETAIN', `the volume of ${id}`);
+    }
     assert.equal(found?.running, running, `the workstation of ${id}, which is ${state}`);
     // What a backup that failed has left goes with its row.
     const stateOf = (backupId: string) => rows.get(`${KIND.streamingSessionBackup}/${backupId}`)?.state;
     const kept = found!.backupIds.filter((backupId) => stateOf(backupId) !== 'CREATE_FAILED');
     assert.deepEqual(kept.sort(), backups.sort(), `backups of ${id}`);
   }
+}
+
+/** Whether a stop that failed since the session ran last should have deleted its volume: one that keeps it comes too late, perhaps. */
+function mayBeGone(facts: Facts, sessionId: string): boolean {
+  const versions = facts.since(0, KIND.streamingSession, sessionId).filter((row) => row !== undefined);
+  const sinceItRan = versions.slice(versions.findLastIndex(({ state }) => state === 'READY'));
+  return sinceItRan.some(({ state, doc }) => {
+    return state === 'STOP_FAILED' && (JSON.parse(doc) as StreamingSession).volumeRetentionMode === 'DELETE';
+  });
 }

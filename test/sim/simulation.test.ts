@@ -1,7 +1,7 @@
 /**
  * Seeded users, processes, crashes, failing drivers and a virtual clock, and what must hold in spite of them: no
  * acknowledged write is lost, nothing is done twice, nobody does what they may not, the audit tells of every change, no
- * bytes or keys are left over, every row comes to rest.
+ * bytes or keys are destroyed while they are needed or left over when they are not, every row comes to rest.
  * BACKLOT_SEED runs one seed instead of the usual ones.
  */
 import assert from 'node:assert/strict';
@@ -21,6 +21,7 @@ for (const seed of SEEDS) {
       const report = await simulate(seed, ACTIONS);
       const answered = [...report.answered.values()].reduce((total, count) => total + count, 0);
       t.diagnostic(`${answered} answers, ${report.commits} commits, ${JSON.stringify(report.befell)}`);
+      t.diagnostic(`images deleted below sessions: ${JSON.stringify(report.below)}`);
       t.diagnostic(JSON.stringify(Object.fromEntries([...report.told, ...report.rightsChanged])));
       reports.push(report);
     } catch (error) {
@@ -42,6 +43,15 @@ test('every operation was answered, and every kind of bad luck befell', () => {
     const answers = [...answered.values()].reduce((total, count) => total + count, 0);
     assert.ok(answers > befell.calls / 4, `${answers} answers to ${befell.calls} calls`);
   }
+});
+
+test('images were deleted below sessions, and went with the last of these', () => {
+  if (process.env.BACKLOT_SEED) return;
+  for (const what of ['kept', 'released'] as const)
+    assert.ok(
+      reports.some(({ below }) => below[what] > 0),
+      what,
+    );
 });
 
 test('everybody was answered and refused, but for who has nothing; and every right was changed', () => {

@@ -6,26 +6,31 @@ import assert from 'node:assert/strict';
 import type { OperationName } from '../../src/contract/index.ts';
 import { createAuditTrail } from '../../src/domain/audit.ts';
 import { KIND } from '../../src/domain/kinds.ts';
+import { apply } from '../../src/domain/lifecycle.ts';
+import { deleteEvent, streamingSessionLifecycle } from '../../src/domain/streaming-session.ts';
 import { openSqlite } from '../../src/store/sqlite.ts';
+import { LOOK_MS } from '../../src/worker/streaming-image.ts';
 import { createSessionHealth } from '../../src/worker/streaming-session-health.ts';
 import { createUpkeep, ORPHAN_AGE_MS } from '../../src/worker/upkeep.ts';
 import { createWorld, type ManualClock, silentLog, type World } from '../support/domain.ts';
 import { mortalDrivers, mortalStore } from '../support/process.ts';
 import { createRandom, type Random } from '../support/random.ts';
-import { putAmazonImage, putEula } from '../support/rows.ts';
+import { putEula } from '../support/rows.ts';
 import { VirtualTimers } from '../support/virtual-timers.ts';
 import { Cluster, LEASE_MS, turns } from './cluster.ts';
 import { History } from './history.ts';
 import { Ledger } from './ledger.ts';
 import { Oracle } from './oracle.ts';
 import { NOBODY, preparePeople, type RightsChange } from './people.ts';
-import { assertSessionsTrue, LASTING, PASSING, prepareSessions, SESSION_MINUTES } from './sessions.ts';
+import { assertSessionsTrue, LASTING, PASSING, prepareSessions, provideImage, SESSION_MINUTES } from './sessions.ts';
 import { CUSTOMER_KEYS, liveAs, MACHINE_IMAGES, replayAll, type Shared } from './users.ts';
 import { isPassing, isTimed, WatchedStore } from './watched-store.ts';
 
 const USERS = 5;
 const PROCESSES = 3;
 const QUOTAS = { images: 4, components: 5, sharedFileSystems: 2, profiles: 4, sessions: 2, g5Sessions: 1 };
+/** Images provided for every studio that sessions are made of. */
+const BOOT_IMAGES = 3;
 const MINUTE_MS = 60_000;
 const MOVE_MS = 45 * MINUTE_MS;
 /** Kinds of what users are told about and change. */
@@ -39,6 +44,8 @@ export interface Report {
   readonly rightsChanged: ReadonlyMap<RightsChange, number>;
   readonly befell: Cluster['befell'];
   readonly commits: number;
+  /** How often an image was deleted below sessions, and how often it went when these had gone. */
+  readonly below: WatchedStore['below'];
   /** What the database held when everything had come to rest, as one text: the same seed gives the same. */
   readonly rest: string;
 }
@@ -71,6 +78,7 @@ async function run(random: Random, seed: string, actions: number, timers: Virtua
   const world = createWorld({ store: mortalStore(watched), seed, settings });
   const prepared = await prepare(world, watched);
   mortalDrivers(world);
+  watched.watchDestruction(world);
   const cluster = new Cluster(world, random.fork('cluster'), PROCESSES);
   const shared: Shared = { ...prepared, cluster };
   await live(shared, random, actions, timers);
@@ -82,10 +90,10 @@ async function run(random: Random, seed: string, actions: number, timers: Virtua
   );
   await assertKept(shared, random);
   await assertClean(world, watched);
-  const { commits } = watched;
+  const { commits, below } = watched;
   await world.store.close();
   const { answered, told, rightsChanged } = shared;
-  return { answered, told, rightsChanged, befell: cluster.befell, commits, rest };
+  return { answered, told, rightsChanged, befell: cluster.befell, commits, below, rest };
 }
 
 /** Machine images, EULAs, people with what they may, customer keys, and images that are provided for every studio. */
@@ -97,17 +105,12 @@ async function prepare(world: World, watched: WatchedStore): Promise<Omit<Shared
   world.keys.customerKeys.add(CUSTOMER_KEYS[0]!);
   const eulaIds = [await putEula(world, 'one'), await putEula(world, 'two'), await putEula(world, 'three')];
   for (const id of MACHINE_IMAGES.slice(0, 2)) await world.addMachineImage(id, { eulaIds });
-  const bootImageId = await putAmazonImage(world, { eulaIds: [] });
-  const providedIds = [await putAmazonImage(world), await putAmazonImage(world), bootImageId];
-  for (const id of providedIds) {
-    await world.keys.generate(id, undefined);
-    const passphrase = (await world.keys.unseal(id)).toString();
-    const stored = { format: 'qcow2', sizeBytes: 1, virtualSizeBytes: 1, sha256: '' } as const;
-    world.images.copies.set(id, { passphrase, stored, modifiedAt: world.clock.now() });
-  }
+  const bootImageIds: string[] = [];
+  for (let index = 0; index < BOOT_IMAGES; index += 1) bootImageIds.push(await provideImage(world, { eulaIds: [] }));
+  const providedIds = [await provideImage(world), await provideImage(world), ...bootImageIds];
   const sessionStudios = [
-    await prepareSessions(world, bootImageId, LASTING),
-    await prepareSessions(world, bootImageId, PASSING),
+    await prepareSessions(world, bootImageIds, LASTING),
+    await prepareSessions(world, bootImageIds, PASSING),
   ];
   const people = await preparePeople(world, sessionStudios);
   const users = people.others.filter(({ role, called }) => role === 'user' && called !== NOBODY);
@@ -236,7 +239,8 @@ async function assertClean(world: World, watched: WatchedStore): Promise<void> {
   ] as const) {
     for (const id of ids) {
       const state = watched.rows.get(`${KIND.streamingImage}/${id}`)?.state;
-      const wanted = state === 'READY' || state === 'DELETE_FAILED' || (what === 'a key' && state !== undefined);
+      const isBehind = state === 'DELETE_FAILED' || watched.sessionsOn(id).length > 0;
+      const wanted = state === 'READY' || isBehind || (what === 'a key' && state !== undefined);
       assert.ok(wanted, `there is ${what} of ${id}, which is ${state ?? 'gone'}`);
     }
   }
@@ -245,11 +249,16 @@ async function assertClean(world: World, watched: WatchedStore): Promise<void> {
   await upkeep.runOnce();
   watched.assertSound();
   await watched.assertSameAsDatabase();
+  assertNothingPasses(watched);
+  await deleteSessions(world, watched);
+  clock.advance(LOOK_MS);
+  await world.settle();
+  assertNoCopiesOfDeleted(world, watched);
+  clock.advance(world.services.settings.tombstoneMs);
+  await world.settle();
+  watched.assertSound();
+  assertNothingPasses(watched);
   const kept = [...watched.rows.values()];
-  assert.deepEqual(
-    kept.filter(isPassing).map(({ id }) => id),
-    [],
-  );
   for (const id of [...images.copies.keys(), ...keys.dataKeys.keys()]) {
     assert.ok(watched.rows.has(`${KIND.streamingImage}/${id}`), `${id} is gone and has left something`);
   }
@@ -262,4 +271,30 @@ async function assertClean(world: World, watched: WatchedStore): Promise<void> {
     assert.ok(watched.rows.has(`${KIND.studio}/${studioId}`), `${kind} ${id} outlives its studio`);
   }
   for (const key of watched.tokens) assert.equal(await store.token(key), undefined, 'an expired token is kept');
+}
+
+/** No tombstone outlives its time, but for those of images that sessions stand on. */
+function assertNothingPasses(watched: WatchedStore): void {
+  const left = [...watched.rows.values()].filter((row) => isPassing(row) && watched.sessionsOn(row.id).length === 0);
+  assert.deepEqual(
+    left.map(({ id }) => id),
+    [],
+  );
+}
+
+/** As their users could, whatever has become of them. */
+async function deleteSessions({ store, clock, services, settle }: World, { rows }: WatchedStore): Promise<void> {
+  const at = { now: clock.now(), tombstoneMs: services.settings.tombstoneMs };
+  for (const row of [...rows.values()]) {
+    if (row.kind !== KIND.streamingSession || row.state === 'DELETED') continue;
+    await store.write([{ op: 'update', row: apply(streamingSessionLifecycle, row, deleteEvent(), at) }]);
+  }
+  await settle();
+}
+
+/** Once no session is left, nothing is left of what was deleted below one. */
+function assertNoCopiesOfDeleted({ images, keys }: World, { rows }: WatchedStore): void {
+  for (const id of [...images.copies.keys(), ...keys.dataKeys.keys()]) {
+    assert.notEqual(rows.get(`${KIND.streamingImage}/${id}`)?.state, 'DELETED', `${id} has left something`);
+  }
 }

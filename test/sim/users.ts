@@ -20,7 +20,7 @@ import type { History, PendingChange } from './history.ts';
 import type { Ledger } from './ledger.ts';
 import type { AskedCall, Oracle } from './oracle.ts';
 import { type Caller, changeRights, type People, RIGHTS_CHANGES, type RightsChange } from './people.ts';
-import { actOnSessions, type SessionStudio } from './sessions.ts';
+import { actOnSessions, deleteProvidedImage, type SessionStudio } from './sessions.ts';
 import type { WatchedStore } from './watched-store.ts';
 
 export const MACHINE_IMAGES = ['ami-1', 'ami-2', 'ami-missing'];
@@ -162,6 +162,7 @@ class User {
       [4, () => this.#misuseToken()],
       [24, () => this.#useSessions()],
       [18, () => this.#changeRights()],
+      [1, () => this.#deleteProvidedImage()],
       [8, () => this.#trespass()],
     ];
     let left = this.#random.below(actions.reduce((total, [weight]) => total + weight, 0));
@@ -611,6 +612,13 @@ class User {
     const { sessionStudios, watched } = this.#shared;
     const studio = this.#random.pick(sessionStudios);
     return actOnSessions(studio, (name, input) => this.#call(name, input), this.#caller, this.#random, watched);
+  }
+
+  /** On the command line; the first one that sessions are made of stays. */
+  async #deleteProvidedImage(): Promise<void> {
+    const { cluster, world, providedIds, sessionStudios } = this.#shared;
+    const [, ...below] = sessionStudios[0]!.streamingImageIds.filter((id) => providedIds.includes(id));
+    await cluster.command(() => deleteProvidedImage(world, this.#random.pick(below)));
   }
 
   /** Asks for what is in one studio under the name of another. */

@@ -132,6 +132,8 @@ export class WatchedStore implements Store {
   /** Every row at every moment. */
   readonly facts = new Facts();
   commits = 0;
+  /** How often an image was deleted while sessions stood on it, and how often what was kept for them was destroyed. */
+  readonly below = { kept: 0, released: 0 };
   readonly #store: Store;
   readonly #quotas: Quotas;
   #drivers: Pick<World, 'keys' | 'images'> | undefined;
@@ -145,6 +147,33 @@ export class WatchedStore implements Store {
 
   watchDrivers(drivers: Pick<World, 'keys' | 'images'>): void {
     this.#drivers = drivers;
+  }
+
+  /** Looks at every destruction of a key or of bytes before it happens: nothing may need them. */
+  watchDestruction({ keys, images }: Pick<World, 'keys' | 'images'>): void {
+    for (const driver of [keys, images]) {
+      const { fault } = driver;
+      driver.fault = (effect, id) => {
+        if (effect === 'destroy' || effect === 'remove') {
+          this.#look(() => assert.deepEqual(this.sessionsOn(id), [], `${effect} of ${id} below these sessions`));
+        }
+        return fault(effect, id);
+      };
+    }
+  }
+
+  /** Ids of the sessions that stand on this image: all that came to be, or still may, until they are deleted. */
+  sessionsOn(imageId: string): string[] {
+    const sessions = [...this.rows.values()].filter(({ kind, doc }) => {
+      return kind === KIND.streamingSession && (JSON.parse(doc) as StreamingSession).streamingImageId === imageId;
+    });
+    return sessions.filter((row) => this.#stands(row)).map(({ id }) => id);
+  }
+
+  #stands({ kind, id, state }: Row): boolean {
+    if (state === 'DELETED' || state === 'CREATE_FAILED') return false;
+    if (!state.startsWith('DELETE_')) return true;
+    return !this.facts.since(0, kind, id).some((row) => row?.state === 'CREATE_FAILED');
   }
 
   /** @throws what was wrong with any commit so far. */
@@ -266,7 +295,14 @@ export class WatchedStore implements Store {
     if (MOVES[row.kind]) assert.equal(doc.state, row.state);
     for (const member of FIXED) assert.equal(doc[member], old[member], `${member} of ${row.id}`);
     for (const column of ['studioId', 'createdAt'] as const) assert.equal(row[column], before[column]);
+    if (row.kind === KIND.streamingImage) this.#countKept(before, row);
     this.#set(row);
+  }
+
+  #countKept(before: Row, row: Row): void {
+    const isKept = ({ private: text }: Row) => (JSON.parse(text) as { kept?: boolean }).kept === true;
+    if (isKept(row) && !isKept(before)) this.below.kept += 1;
+    if (isKept(before) && !isKept(row)) this.below.released += 1;
   }
 
   #set(row: Row): void {
@@ -325,7 +361,7 @@ export class WatchedStore implements Store {
     }
     if (row.kind === KIND.studioComponent) this.#checkComponent(row, count);
     else if (row.kind === KIND.launchProfile) this.#checkProfile(row);
-    else if (row.kind === KIND.streamingSession && isG5(row)) count(`${row.studioId} G5`);
+    else if (row.kind === KIND.streamingSession) this.#checkSession(row, count);
     else if (row.kind === KIND.streamingImage && row.state === 'READY') this.#checkReadable(row);
   }
 
@@ -347,12 +383,22 @@ export class WatchedStore implements Store {
     assert.equal('before' in JSON.parse(text), state === 'UPDATE_IN_PROGRESS', `${id} is ${state} with ${text}`);
   }
 
+  /** Whatever has become of its image, what is below its volume can be read. */
+  #checkSession(row: Row, count: (what: string) => void): void {
+    if (isG5(row)) count(`${row.studioId} G5`);
+    if (!this.#stands(row)) return;
+    const { streamingImageId } = JSON.parse(row.doc) as StreamingSession;
+    const image = this.rows.get(keyOf(KIND.streamingImage, streamingImageId!));
+    assert.ok(image, `${row.id} is ${row.state} without a row of its image`);
+    this.#checkReadable(image);
+  }
+
   #checkReadable(row: Row): void {
     if (!this.#drivers) return;
     const { images, keys } = this.#drivers;
     const [copy, key] = [images.copies.get(row.id), keys.dataKeys.get(row.id)];
-    assert.ok(copy, `${row.id} is READY without bytes`);
-    assert.ok(key, `${row.id} is READY without a key`);
+    assert.ok(copy, `${row.id} is ${row.state} without bytes`);
+    assert.ok(key, `${row.id} is ${row.state} without a key`);
     assert.equal(copy.passphrase, key.passphrase, `the key of ${row.id} does not open its bytes`);
     assert.equal(key.keyArn, (JSON.parse(row.doc) as StreamingImage).encryptionConfiguration?.keyArn);
   }

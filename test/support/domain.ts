@@ -142,7 +142,7 @@ export function createWorld(options: { seed?: string; settings?: Partial<DomainS
         jobs: [
           ...studioJobs({ store, keys }),
           ...studioComponentJobs({ store, keys }),
-          ...streamingImageJobs({ store, images, keys, importsMax: 2 }),
+          ...streamingImageJobs({ store, images, keys, clock, importsMax: 2 }),
           ...launchProfileJobs({ store, keys }),
           ...streamingSessionJobs({ store, compute, clock, ids, settings, startsMax: 2 }),
           ...streamingSessionBackupJobs({ store, compute, clock, ids, settings }),

@@ -11,7 +11,6 @@ import { KIND } from '../../src/domain/kinds.ts';
 import { ATTEMPTS_MAX } from '../../src/worker/worker.ts';
 import { createWorld } from '../support/domain.ts';
 import { Process } from '../support/process.ts';
-import { putState } from '../support/rows.ts';
 import { BACKED_UP, createStage, PERSISTENT, STOPPABLE, type Stage } from '../support/sessions.ts';
 import { until } from '../support/until.ts';
 import {
@@ -310,7 +309,8 @@ describe('failures that the API documents', () => {
       const scene = await createScene(t);
       const id = await STORIES[name]!.begin(scene);
       const { streamingImageId } = await stageOf(scene);
-      await putState(scene.world, KIND.streamingImage, streamingImageId, 'DELETED');
+      const { kind, version } = (await scene.world.store.get(KIND.streamingImage, streamingImageId))!;
+      await scene.world.store.write([{ op: 'delete', kind, id: streamingImageId, version }]);
       await scene.work();
       const session = await sessionOf(scene, id);
       assert.deepEqual([session.state, session.statusCode], [failed, 'AMI_VALIDATION_ERROR']);
