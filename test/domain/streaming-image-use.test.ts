@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import { KIND } from '../../src/domain/kinds.ts';
 import { isUsableImage, type StreamingImageState, streamingImageLifecycle } from '../../src/domain/streaming-image.ts';
 import { countSessionsOn, sessionsByImage } from '../../src/domain/streaming-image-use.ts';
-import type { StreamingSessionState } from '../../src/domain/streaming-session.ts';
+import type { StreamingSessionState } from '../../src/domain/streaming-session-lifecycle.ts';
 import { createWorld } from '../support/domain.ts';
 import { putAmazonImage, putImage, putSession } from '../support/rows.ts';
 

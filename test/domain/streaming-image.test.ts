@@ -7,7 +7,7 @@ import { test } from 'node:test';
 import type { OperationName } from '../../src/contract/index.ts';
 import type { StreamingImage } from '../../src/contract/streaming-image.ts';
 import { KIND } from '../../src/domain/kinds.ts';
-import { type StreamingSessionState, streamingSessionLifecycle } from '../../src/domain/streaming-session.ts';
+import { type StreamingSessionState, streamingSessionLifecycle } from '../../src/domain/streaming-session-lifecycle.ts';
 import { assertConforms } from '../support/conforms.ts';
 import { createWorld, type World } from '../support/domain.ts';
 import { refused } from '../support/refused.ts';

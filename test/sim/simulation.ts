@@ -7,7 +7,7 @@ import type { OperationName } from '../../src/contract/index.ts';
 import { createAuditTrail } from '../../src/domain/audit.ts';
 import { KIND } from '../../src/domain/kinds.ts';
 import { apply } from '../../src/domain/lifecycle.ts';
-import { deleteEvent, streamingSessionLifecycle } from '../../src/domain/streaming-session.ts';
+import { deleteEvent, streamingSessionLifecycle } from '../../src/domain/streaming-session-lifecycle.ts';
 import { openSqlite } from '../../src/store/sqlite.ts';
 import { LOOK_MS } from '../../src/worker/streaming-image.ts';
 import { createSessionHealth } from '../../src/worker/streaming-session-health.ts';
