@@ -173,6 +173,8 @@ export interface StreamingSessionPrivate {
   readonly backupId?: string;
   /** Whether the stop in progress, or the last one, is for a workstation that has ended already. */
   readonly endedByItself?: boolean;
+  /** Whether a stop since the session ran last was to delete its volumes: where that one failed, they may be gone. */
+  readonly volumeMayBeGone?: boolean;
 }
 
 type SessionEvent = LifecycleEvent<StreamingSessionEvent>;
@@ -195,6 +197,9 @@ interface Stopping {
 export function stopEvent(row: Row, { now, ids, by, volumeRetentionMode }: Stopping): SessionEvent {
   const { sessionPersistenceMode, backupMode, maxBackupsToRetain = 0 } = JSON.parse(row.doc) as StreamingSession;
   const backsUp = backupMode === 'AUTOMATIC' && maxBackupsToRetain > 0;
+  const retention = volumeRetentionMode ?? (sessionPersistenceMode === 'ACTIVATED' ? 'RETAIN' : 'DELETE');
+  const { volumeMayBeGone: before } = JSON.parse(row.private) as StreamingSessionPrivate;
+  const volumeMayBeGone = retention === 'DELETE' || (row.state === 'STOP_FAILED' && before) || undefined;
   return {
     type: 'stop',
     changes: {
@@ -202,9 +207,9 @@ export function stopEvent(row: Row, { now, ids, by, volumeRetentionMode }: Stopp
       stoppedAt: wireTime(now),
       stoppedBy: by,
       ...(by !== undefined && { updatedBy: by }),
-      volumeRetentionMode: volumeRetentionMode ?? (sessionPersistenceMode === 'ACTIVATED' ? 'RETAIN' : 'DELETE'),
+      volumeRetentionMode: retention,
     },
-    privateChanges: { backupId: backsUp ? ids.short() : undefined, endedByItself: undefined },
+    privateChanges: { backupId: backsUp ? ids.short() : undefined, endedByItself: undefined, volumeMayBeGone },
   };
 }
 

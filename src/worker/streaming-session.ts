@@ -123,7 +123,7 @@ async function stopWorkstation(row: Row, context: JobContext, ports: StreamingSe
   const change = { id: row.id, fence: row.version, signal: context.signal };
   await closeStreams(row, ports);
   await compute.stop({ ...change, volume: 'keep' });
-  const { backupId, limits, endedByItself } = privateOf(row);
+  const { backupId, limits, endedByItself, volumeMayBeGone } = privateOf(row);
   const safe = backupId === undefined || (await backUpStopped(row, backupId, context, ports));
   const { volumeRetentionMode } = JSON.parse(row.doc) as StreamingSession;
   const stopped: LifecycleEvent = {
@@ -131,7 +131,11 @@ async function stopWorkstation(row: Row, context: JobContext, ports: StreamingSe
     ...limitWhenStopped(limits, clock.now()),
     ...(endedByItself && { statusMessage: (await hasVolume(row, ports)) ? ENDED_BY_ITSELF : ENDED_WITHOUT_VOLUME }),
   };
-  if (volumeRetentionMode !== 'DELETE') return { event: stopped };
+  if (volumeRetentionMode !== 'DELETE') {
+    if (!volumeMayBeGone || (await hasVolume(row, ports))) return { event: stopped };
+    const statusMessage = 'Streaming Session has been stopped. An earlier stop had deleted its volumes.';
+    return { event: { ...stopped, changes: { ...stopped.changes, volumeRetentionMode: 'DELETE' }, statusMessage } };
+  }
   if (!safe) {
     const statusMessage = 'Streaming Session has been stopped. Its backup failed, so its volumes are kept.';
     const changes = { ...stopped.changes, volumeRetentionMode: 'RETAIN' };

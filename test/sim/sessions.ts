@@ -17,7 +17,6 @@ import type { World } from '../support/domain.ts';
 import type { Random } from '../support/random.ts';
 import { putAmazonImage, putImage, putProfile } from '../support/rows.ts';
 import type { Outcome } from './cluster.ts';
-import type { Facts } from './facts.ts';
 import type { Caller } from './people.ts';
 import type { WatchedStore } from './watched-store.ts';
 
@@ -159,7 +158,7 @@ export async function actOnSessions(
 }
 
 /** Once all is at rest: what the sessions say is what there is. */
-export async function assertSessionsTrue(world: World, { rows, facts }: WatchedStore): Promise<void> {
+export async function assertSessionsTrue(world: World, { rows }: WatchedStore): Promise<void> {
   const sessions = new Map<string, { running: boolean; backups: string[] }>();
   for (const { kind, id, state } of rows.values()) {
     if (kind !== KIND.streamingSession) continue;
@@ -184,7 +183,7 @@ export async function assertSessionsTrue(world: World, { rows, facts }: WatchedS
     // Whoever's workstation ended by itself has its volume for as long as nobody deletes the session.
     if (statusMessage.includes('ended by itself')) assert.ok(found?.hasVolume, `${id} has lost its volume`);
     if (state !== 'READY' && state !== 'STOPPED') continue;
-    if (state === 'STOPPED' && !mayBeGone(facts, id)) {
+    if (state === 'STOPPED') {
       assert.equal(found?.hasVolume, volumeRetentionMode === 'RETAIN', `the volume of ${id}`);
     }
     assert.equal(found?.running, running, `the workstation of ${id}, which is ${state}`);
@@ -193,13 +192,4 @@ export async function assertSessionsTrue(world: World, { rows, facts }: WatchedS
     const kept = found!.backupIds.filter((backupId) => stateOf(backupId) !== 'CREATE_FAILED');
     assert.deepEqual(kept.sort(), backups.sort(), `backups of ${id}`);
   }
-}
-
-/** Whether a stop that failed since the session ran last should have deleted its volume: one that keeps it comes too late, perhaps. */
-function mayBeGone(facts: Facts, sessionId: string): boolean {
-  const versions = facts.since(0, KIND.streamingSession, sessionId).filter((row) => row !== undefined);
-  const sinceItRan = versions.slice(versions.findLastIndex(({ state }) => state === 'READY'));
-  return sinceItRan.some(({ state, doc }) => {
-    return state === 'STOP_FAILED' && (JSON.parse(doc) as StreamingSession).volumeRetentionMode === 'DELETE';
-  });
 }

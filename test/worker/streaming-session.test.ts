@@ -494,6 +494,46 @@ describe('backups', () => {
   });
 });
 
+describe('a stop that was to delete the volumes, and failed', () => {
+  /** @param at the point of the second `compute.stop`, the one that deletes, at which every attempt dies. */
+  async function failedStop(t: TestContext, at: 'compute.stop' | 'compute.stopped') {
+    const scene = await createScene(t);
+    const id = await beginStop(scene, { volumeRetentionMode: 'DELETE' });
+    for (let round = 0; round < ATTEMPTS_MAX; round += 1) {
+      let passed = 0;
+      const process: Process = new Process((point) => {
+        if (point === at && ++passed === 2) process.kill();
+      });
+      await scene.workIn(process);
+      scene.world.clock.advance(LEASE_MS);
+    }
+    await scene.finish();
+    assert.equal((await sessionOf(scene, id)).state, 'STOP_FAILED');
+    const stage = await stageOf(scene);
+    await stage.stop(id, { volumeRetentionMode: 'RETAIN' });
+    await scene.finish();
+    return { scene, stage, id };
+  }
+
+  test('may have deleted them: one that keeps them then does not say that they are there', async (t) => {
+    const { scene, stage, id } = await failedStop(t, 'compute.stopped');
+    const { state, statusMessage, volumeRetentionMode } = await sessionOf(scene, id);
+    assert.deepEqual([state, volumeRetentionMode], ['STOPPED', 'DELETE']);
+    assert.match(statusMessage!, /An earlier stop had deleted its volumes/);
+    await stage.start(id);
+    await scene.finish();
+    assert.equal((await sessionOf(scene, id)).state, 'READY');
+  });
+
+  test('may have come to nothing: one that keeps them then does', async (t) => {
+    const { scene, id } = await failedStop(t, 'compute.stop');
+    const { state, volumeRetentionMode } = await sessionOf(scene, id);
+    assert.deepEqual([state, volumeRetentionMode], ['STOPPED', 'RETAIN']);
+    const [found] = await scene.world.compute.list();
+    assert.equal(found!.hasVolume, true);
+  });
+});
+
 describe('progress', () => {
   test('of a start is shown while it goes on, and gone when it has ended', async (t) => {
     for (const begin of [beginCreate, beginStart]) {
