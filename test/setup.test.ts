@@ -303,7 +303,13 @@ describe('set-up and the packages of the system', () => {
   it('leaves out what only the tests need where the product alone is wanted', (t) => {
     const words = ['--product'];
     happens(t, { words, lacks: ['aws', 'python3', 'postgresql', 'chromium'] }, 0, [NPM_THERE, ...PRODUCT_READY]);
-    const lines = [installing('qemu-utils'), UPDATE, `${QUIETLY} ${install('qemu-utils')}`, NPM_THERE, ...PRODUCT_READY];
+    const lines = [
+      installing('qemu-utils'),
+      UPDATE,
+      `${QUIETLY} ${install('qemu-utils')}`,
+      NPM_THERE,
+      ...PRODUCT_READY,
+    ];
     happens(t, { words, lacks: ['qemu-img', 'aws', 'python3'] }, 0, lines);
   });
 
