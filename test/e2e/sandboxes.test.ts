@@ -3,7 +3,7 @@
  * becomes READY, outlives the server, is noticed when it ends by itself, and goes on with its home when it is started.
  */
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { it } from 'node:test';
 import {
@@ -13,7 +13,7 @@ import {
   StartStreamingSessionCommand,
 } from '@aws-sdk/client-nimble';
 import type { SandboxedWorkstation } from '../../src/compute/sandbox.ts';
-import { firstInside, killMarked, processesMarked } from '../../src/compute/sandbox-process.ts';
+import { firstInside, processesMarked } from '../../src/compute/sandbox-process.ts';
 import { sandboxRoot } from '../support/sandbox-root.ts';
 import { until } from '../support/until.ts';
 import { createImage, readyLaunchProfile, readyStudio, settledImage } from './api.ts';
@@ -31,16 +31,8 @@ interface Listed {
 }
 
 it('a session in a sandbox lives as a session should', async (t) => {
-  // Before its installation goes: whatever its records name.
-  let directory = '';
-  t.after(async () => {
-    if (!existsSync(directory)) return;
-    for (const name of readdirSync(directory).filter((file) => file.endsWith('.json'))) {
-      await killMarked(recordOf(name.slice(0, -'.json'.length)).mark);
-    }
-  });
   const installation = new Installation(t, SETTINGS);
-  directory = installation.path('compute', 'sandbox');
+  const directory = installation.path('compute', 'sandbox');
   const recordOf = (sessionId: string) =>
     JSON.parse(readFileSync(join(directory, `${sessionId}.json`), 'utf8')) as SandboxedWorkstation;
   const first = await installation.start();
