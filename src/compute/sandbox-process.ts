@@ -211,11 +211,18 @@ export function firstInside(mark: string): ProcessMark | undefined {
   return processesMarked(mark).find(({ pid }) => /^NSpid:\t.*\t1$/m.test(procFile(pid, 'status')));
 }
 
-/** Ends everything that has this among its arguments, and resolves when it is gone. @throws Error where it does not go. */
-export async function killMarked(mark: string): Promise<void> {
+/**
+ * Ends everything that has this among its arguments, and resolves when it is gone with all that it has started inside.
+ * @param known one that may be ending already. @throws Error where it does not go.
+ */
+export async function killMarked(mark: string, known?: ProcessMark): Promise<void> {
   const endsAt = performance.now() + KILL_MS_MAX;
+  let left = known ? [known] : [];
   for (;;) {
-    const left = processesMarked(mark);
+    const found = processesMarked(mark);
+    // One that is ending has no arguments any more. The first inside is gone only when all others inside are: until then
+    // they may still write.
+    left = [...found, ...left.filter((one) => isAlive(one) && !found.some(({ pid }) => pid === one.pid))];
     if (left.length === 0) return;
     for (const process of left) kill(process);
     if (performance.now() >= endsAt) throw new Error(`process ${left[0]!.pid} of a workstation does not end`);

@@ -23,6 +23,7 @@ import { Readable } from 'node:stream';
 import { describe, it, type TestContext } from 'node:test';
 import { systemClock } from '../../src/clock.ts';
 import { type Compute, ComputeFailure, type WorkstationRequest } from '../../src/compute/compute.ts';
+import { isAlive, type ProcessMark, startOf } from '../../src/compute/detached.ts';
 import { whyNoSandbox } from '../../src/compute/sandbox.ts';
 import { connectDisplay } from '../../src/compute/sandbox-display.ts';
 import { firstInside, processesMarked } from '../../src/compute/sandbox-process.ts';
@@ -57,6 +58,24 @@ const isFailure =
 /** The home of the workstation, on the host. */
 async function homeOf(bench: SandboxBench, id: string): Promise<string> {
   return join(bench.directory, 'homes', (await bench.records.get(id))!.home!);
+}
+
+/** Those that share the namespace of this one's ids. */
+function processesBesides(pid: number): ProcessMark[] {
+  const namespaceOf = (id: string) => {
+    try {
+      return readlinkSync(`/proc/${id}/ns/pid`);
+    } catch {
+      return undefined;
+    }
+  };
+  const ours = namespaceOf(String(pid));
+  return readdirSync('/proc')
+    .filter((name) => Number.isInteger(Number(name)) && namespaceOf(name) === ours)
+    .flatMap((name) => {
+      const startedAt = startOf(Number(name));
+      return startedAt === undefined ? [] : [{ pid: Number(name), startedAt }];
+    });
 }
 
 async function isRunning(compute: Compute, id: string): Promise<boolean | undefined> {
@@ -207,6 +226,22 @@ describe('a sandboxed workstation', () => {
     await hasty.ensure(start('deaf', { scripts: [deaf] }));
     await hasty.stop({ ...change('deaf'), volume: 'keep' });
     assert.deepEqual(processesMarked((await bench.records.get('deaf'))!.mark), []);
+  });
+
+  it('that is ended by force is gone with everything inside when that is said', async (t) => {
+    const bench = await sandboxBench(t);
+    const compute = await bench.open({ stopMs: 300 });
+    const writers = script(`
+      trap '' TERM
+      for i in $(seq 400); do
+        (while :; do echo written >file$i; rm file$i; sleep 0.5; done) &
+      done`);
+    await compute.ensure(start('one', { scripts: [writers] }));
+    const { pid } = firstInside((await bench.records.get('one'))!.mark)!;
+    const inside = processesBesides(pid);
+    assert.ok(inside.length > 400);
+    await compute.stop({ ...change('one'), volume: 'keep' });
+    assert.deepEqual(inside.filter(isAlive), []);
   });
 });
 

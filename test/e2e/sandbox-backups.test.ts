@@ -229,7 +229,7 @@ describe('a disk that is full', () => {
     const backupId = (await session.backups()).find(({ state }) => state === 'READY')!.backupId!;
     small.fill(LEFT_MEBIBYTES);
     const failed = await session.start(backupId, 'START_FAILED');
-    assert.equal(failed.statusCode, 'INSUFFICIENT_CAPACITY', failed.statusMessage);
+    assert.equal(failed.statusCode, 'INSUFFICIENT_CAPACITY', String(failed.statusMessage));
     assert.deepEqual([await readyz(), processesMarked(session.record.mark)], [200, []]);
     assert.equal(readdirSync(join(directory, 'homes')).length, 1, 'what was restored in part is gone');
 
