@@ -12,6 +12,7 @@ import type { FileHandle } from 'node:fs/promises';
 import type { Readable, Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { setTimeout as delay } from 'node:timers/promises';
+import { isSystemError } from '../files.ts';
 import { isAlive, kill, type ProcessMark, startOf } from './detached.ts';
 
 /** The end of what a workstation says before it is let go. */
@@ -175,12 +176,25 @@ async function drain(output: AsyncIterable<Buffer>): Promise<void> {
   for await (const _ of output);
 }
 
-/** A tool that has ended before it read everything says why by itself. */
+/**
+ * A tool that has ended says by itself how that went. It may have read everything and still end before the pipe is known
+ * here to be closed, or before it read everything: neither is an error of what it was fed, whose own are thrown.
+ */
 async function feed(bytes: AsyncIterable<Buffer>, stdin: Writable): Promise<void> {
+  let failed: { readonly error: unknown } | undefined;
+  async function* watched() {
+    try {
+      yield* bytes;
+    } catch (error) {
+      failed = { error };
+      throw error;
+    }
+  }
   try {
-    await pipeline(bytes, stdin);
+    await pipeline(watched(), stdin);
   } catch (error) {
-    if (!(error instanceof Error && 'code' in error && error.code === 'EPIPE')) throw error;
+    if (failed) throw failed.error;
+    if (!isSystemError(error, 'EPIPE', 'ERR_STREAM_PREMATURE_CLOSE')) throw error;
   }
 }
 

@@ -26,7 +26,7 @@ import { type Compute, ComputeFailure, type WorkstationRequest } from '../../src
 import { isAlive, type ProcessMark, startOf } from '../../src/compute/detached.ts';
 import { whyNoSandbox } from '../../src/compute/sandbox.ts';
 import { connectDisplay } from '../../src/compute/sandbox-display.ts';
-import { firstInside, processesMarked } from '../../src/compute/sandbox-process.ts';
+import { firstInside, processesMarked, runSandboxed } from '../../src/compute/sandbox-process.ts';
 import { parseReport } from '../../src/compute/sandbox-program.ts';
 import { SealBroken, sealed, unsealed } from '../../src/compute/sealed-stream.ts';
 import { ManualClock } from '../support/domain.ts';
@@ -41,6 +41,7 @@ import type { SandboxTask } from './sandbox-child.ts';
 const CHILD = join(import.meta.dirname, 'sandbox-child.ts');
 const ORDINARY_USER = 12_346;
 
+const MEBIBYTE = 2 ** 20;
 const NEVER = new AbortController().signal;
 let fences = 0;
 const change = (id: string) => {
@@ -616,6 +617,43 @@ describe('the display', () => {
     for (const name of ['file', 'absent']) {
       await assert.rejects(connectDisplay(join(directory, name), NEVER), isFailure('NETWORK_CONNECTION_ERROR'));
     }
+  });
+});
+
+describe('a tool that is fed', () => {
+  const feed = (command: string, input: (ended: Promise<unknown>) => AsyncIterable<Buffer>) => {
+    const ended = Promise.withResolvers<void>();
+    return runSandboxed({
+      command: ['/bin/sh', '-c', command],
+      input: input(ended.promise),
+      onOutput: async (output) => {
+        for await (const _ of output);
+        ended.resolve();
+      },
+      timeLimitMs: 60_000,
+      signal: NEVER,
+    });
+  };
+
+  it('and ends before the end of what it is fed is known says by its exit code how it went', async () => {
+    const { exitCode } = await feed('read line; exit 3', async function* (ended) {
+      yield Buffer.from('a line\n');
+      await ended;
+      // Until what it was fed through is closed as well.
+      await new Promise((resolve) => setImmediate(resolve));
+      yield Buffer.alloc(MEBIBYTE);
+    });
+    assert.equal(exitCode, 3);
+  });
+
+  it('says nothing of it where what it is fed fails, also after its end', async () => {
+    const broken = new SealBroken('it is cut off');
+    const fails = feed('read line; exit 0', async function* (ended) {
+      yield Buffer.from('a line\n');
+      await ended;
+      throw broken;
+    });
+    await assert.rejects(fails, broken);
   });
 });
 
