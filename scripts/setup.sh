@@ -1,7 +1,8 @@
 #!/bin/sh
 # Makes a fresh machine ready: npm packages (among them the Node that Backlot runs on) and the system packages that are
 # missing. It needs nothing but a POSIX shell and any npm, says what it does, and is quick when nothing is missing.
-# With --product it leaves out what only the tests need.
+# With --product it leaves out what only the tests need. With --packages it ends when the system has what it needs: this is
+# for root to run where whoever works here is somebody else.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -11,8 +12,19 @@ fail() {
   exit 1
 }
 
+product_only=
+packages_only=
+for word; do
+  case "$word" in
+    --product) product_only=$word ;;
+    --packages) packages_only=$word ;;
+    *) fail "it knows --product and --packages, and not $word" ;;
+  esac
+done
+
 # Lists of "command-or-module package" pairs; the package is installed when its command is not there.
-product='qemu-img qemu-utils
+product='libatomic.so.1 libatomic1
+qemu-img qemu-utils
 mmdebstrap mmdebstrap
 /usr/sbin/mke2fs e2fsprogs
 /usr/lib/grub/i386-pc/boot.img grub-pc-bin
@@ -36,6 +48,8 @@ present() {
     python3-module-*) /usr/bin/python3 -c "import ${1#python3-module-}" >/dev/null 2>&1 ;;
     busybox-static) command -v busybox >/dev/null 2>&1 && ! ldd "$(command -v busybox)" >/dev/null 2>&1 ;;
     *.img) [ -e "$1" ] ;;
+    # The loader's list: Node is linked with it, and a small Debian does not have it.
+    lib*.so.*) PATH="$PATH:/usr/sbin:/sbin" ldconfig -p 2>/dev/null | grep -qF "$1" ;;
     postgresql-server) ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 ;;
     *) command -v "$1" >/dev/null 2>&1 ;;
   esac
@@ -55,7 +69,7 @@ may_be_root() {
 }
 
 wanted=$product
-[ "${1:-}" = --product ] || wanted="$product
+[ -n "$product_only" ] || wanted="$product
 $tests"
 
 packages=$(missing_packages)
@@ -63,8 +77,13 @@ if [ -n "$packages" ]; then
   if ! command -v apt-get >/dev/null 2>&1; then
     fail "please install these with your package manager, then run this again: $packages"
   fi
-  may_be_root || fail "please run this, then set-up again: sudo apt-get install --no-install-recommends $packages"
-  say "installing $packages"
+  if ! may_be_root; then
+    say "these packages are missing: $packages" >&2
+    please='please have root run this'
+    command -v sudo >/dev/null 2>&1 && please='please run this with sudo'
+    fail "$please, then run set-up again: sh '$PWD/scripts/setup.sh' --packages${product_only:+ $product_only}"
+  fi
+  say "installing $packages (this may take some minutes)"
   # Tests start servers of their own: installing the programs shall neither make nor start one for the whole machine.
   no_cluster=/etc/postgresql-common/createcluster.conf
   no_start=/usr/sbin/policy-rc.d
@@ -95,6 +114,10 @@ if [ -n "$packages" ]; then
   packages=$(missing_packages)
   [ -z "$packages" ] || fail "still missing after the installation: $packages"
 fi
+if [ -n "$packages_only" ]; then
+  say "the system has the packages that it needs"
+  exit
+fi
 
 # What npm has written down of its last whole installation, against what the lock file asks for. It takes the Node that
 # was installed: where that does not run, something is to do as well. Optional packages may be for other machines, and
@@ -107,16 +130,18 @@ npm_packages_are_there() {
     const mayLack = ({ optional, dev }) => optional || (dev && process.argv[1] === '--product');
     const fits = ([path, entry]) => found[path] ? found[path].integrity === entry.integrity : mayLack(entry);
     process.exit(Object.entries(wanted).every(fits) && Object.keys(found).every((path) => wanted[path]) ? 0 : 1);
-  " -- "$@" >/dev/null 2>&1
+  " -- "$product_only" >/dev/null 2>&1
 }
 
-if npm_packages_are_there "$@"; then
+if npm_packages_are_there; then
   say "npm packages are there"
 else
   say "installing npm packages"
-  npm ci --no-audit --no-fund || fail "npm could not install its packages; it says why above"
-  node_modules/.bin/node --version >/dev/null 2>&1 ||
+  # Its warnings are of what the Node that npm itself runs on would be too old for.
+  npm ci --no-audit --no-fund --loglevel=error || fail "npm could not install its packages; it says why above"
+  [ -e node_modules/.bin/node ] ||
     fail "npm left out the Node that Backlot runs on; if it is set to ignore scripts, run: npm ci --ignore-scripts=false"
+  said=$(node_modules/.bin/node --version 2>&1) || fail "the Node that npm installed does not run here: $said"
 fi
 
 # Compiles every source file once, so that the first start is as quick as any other.
@@ -126,7 +151,7 @@ node_modules/.bin/node src/main.ts --help >/dev/null
 make_test_machine() {
   node_modules/.bin/node -e "import('./test/support/tiny-image.ts').then(({ tinyImage }) => tinyImage())"
 }
-if [ "${1:-}" != --product ] && ! make_test_machine; then
+if [ -z "$product_only" ] && ! make_test_machine; then
   say "trying that again with new lists of packages"
   may_be_root && $as_root apt-get update -qq && make_test_machine ||
     fail "the machine that tests start could not be made; it says why above"

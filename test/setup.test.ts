@@ -25,7 +25,7 @@ import { temporaryDirectory } from './support/temporary.ts';
 const SETUP = resolve(import.meta.dirname, '../scripts/setup.sh');
 
 /** What every system has, taken from this one. */
-const EVERYWHERE = ['sh', 'dirname', 'sort', 'paste', 'env', 'cp', 'ln', 'ls', 'mkdir', 'rm', 'tee'];
+const EVERYWHERE = ['sh', 'dirname', 'grep', 'sort', 'paste', 'env', 'chmod', 'cp', 'ln', 'ls', 'mkdir', 'rm', 'tee'];
 /** Where Debian puts servers of PostgreSQL, and how it is told whether to make a cluster. */
 const POSTGRESQL = { servers: '/usr/lib/postgresql', settings: '/etc/postgresql-common' };
 const SERVER = `${POSTGRESQL.servers}/15/bin/initdb`;
@@ -42,6 +42,7 @@ const STUBS = {
     [ ! -e ${POSTGRESQL.settings}/createcluster.conf ] || record "with createcluster.conf"
     for word in "$@"; do
       case "$word" in
+        libatomic1) tools=libatomic.so.1 ;;
         qemu-utils) tools=qemu-img ;;
         mmdebstrap) tools=mmdebstrap ;;
         qemu-system-x86) tools=qemu-system-x86_64 ;;
@@ -63,6 +64,11 @@ const STUBS = {
       done
     done
     echo "apt-get's chatter"`,
+  /** Libraries lie among the programs here. */
+  ldconfig: `
+    for library in /usr/bin/lib*; do
+      [ ! -e "$library" ] || echo "	\${library##*/} (libc6,x86-64) => $library"
+    done`,
   sudo: `
     record "sudo $*"
     [ "$FAILS" != sudo ] || exit 1
@@ -73,7 +79,14 @@ const STUBS = {
     [ "$FAILS" != npm ] || exit 7
     mkdir -p node_modules/.bin
     cp "$INSTALLED" node_modules/.package-lock.json
-    [ "$FAILS" = node ] || ln -sf "$NODE" node_modules/.bin/node`,
+    case "$FAILS" in
+      node) ;;
+      'to run node')
+        printf '#!/bin/sh\\necho the words of the loader >&2\\nexit 127\\n' >node_modules/.bin/node
+        chmod 755 node_modules/.bin/node
+        ;;
+      *) ln -sf "$NODE" node_modules/.bin/node ;;
+    esac`,
   /** Stands for each of the tools that set-up looks for. */
   tool: 'exit 0',
   true: 'exit 0',
@@ -93,7 +106,7 @@ export async function tinyImage(): Promise<void> {
 /** What the product and the tests need of a system. */
 const TOOLS = [
   ...(['qemu-img', 'qemu-system-x86_64', 'mmdebstrap', 'setpriv', 'prlimit', 'aws', 'python3', 'openssl'] as const),
-  ...(['chromium', 'cpio', 'busybox', 'bwrap', 'Xtigervnc', 'xterm'] as const),
+  ...(['chromium', 'cpio', 'busybox', 'bwrap', 'Xtigervnc', 'xterm', 'libatomic.so.1'] as const),
 ] as const;
 
 interface Lock {
@@ -215,10 +228,11 @@ class World {
 
 const UPDATE = 'apt-get update -qq';
 const install = (packages: string) => `apt-get install -y -qq --no-install-recommends ${packages}`;
+const installing = (packages: string) => `setup: installing ${packages} (this may take some minutes)`;
 const QUIETLY = 'DEBIAN_FRONTEND=noninteractive';
 const APT_WORDS = "E: apt-get's own words";
 const NPM_THERE = 'setup: npm packages are there';
-const NPM_CI = ['setup: installing npm packages', 'npm ci --no-audit --no-fund'];
+const NPM_CI = ['setup: installing npm packages', 'npm ci --no-audit --no-fund --loglevel=error'];
 const COMPILED = 'node src/main.ts --help';
 const SAYS_READY = 'setup: ready: npm start, or npm test';
 const READY = [COMPILED, 'the machine of the tests', SAYS_READY];
@@ -241,7 +255,7 @@ describe('set-up and the packages of the system', () => {
   it('says what it installs, installs exactly what is missing, and has nothing to do the next time', (t) => {
     const lacks = ['qemu-img', 'aws', 'python3'] as const;
     const packages = 'awscli python3-boto3 qemu-utils';
-    const lines = [`setup: installing ${packages}`, UPDATE, `${QUIETLY} ${install(packages)}`, NPM_THERE, ...READY];
+    const lines = [installing(packages), UPDATE, `${QUIETLY} ${install(packages)}`, NPM_THERE, ...READY];
     const world = happens(t, { lacks }, 0, lines);
     assert.deepEqual(world.setUp(), { code: 0, transcript: [NPM_THERE, ...READY] });
   });
@@ -262,6 +276,7 @@ describe('set-up and the packages of the system', () => {
       bwrap: 'bubblewrap',
       Xtigervnc: 'tigervnc-standalone-server',
       xterm: 'xterm',
+      'libatomic.so.1': 'libatomic1',
     };
     for (const tool of TOOLS) {
       const { transcript } = new World(t, { lacks: [tool] }).setUp();
@@ -279,7 +294,7 @@ describe('set-up and the packages of the system', () => {
   });
 
   it('lets the installation of PostgreSQL make no cluster, and leaves nothing of how', (t) => {
-    const lines = ['setup: installing postgresql', UPDATE, `${QUIETLY} ${install('postgresql')}`];
+    const lines = [installing('postgresql'), UPDATE, `${QUIETLY} ${install('postgresql')}`];
     const world = happens(t, { lacks: ['postgresql'] }, 0, [...lines, 'with createcluster.conf', NPM_THERE, ...READY]);
     assert.deepEqual(world.setUp(), { code: 0, transcript: [NPM_THERE, ...READY] });
     assert.deepEqual(world.settings(), []);
@@ -288,15 +303,20 @@ describe('set-up and the packages of the system', () => {
   it('leaves out what only the tests need where the product alone is wanted', (t) => {
     const words = ['--product'];
     happens(t, { words, lacks: ['aws', 'python3', 'postgresql', 'chromium'] }, 0, [NPM_THERE, ...PRODUCT_READY]);
-    const installing = ['setup: installing qemu-utils', UPDATE, `${QUIETLY} ${install('qemu-utils')}`];
-    const lines = [...installing, NPM_THERE, ...PRODUCT_READY];
+    const lines = [
+      installing('qemu-utils'),
+      UPDATE,
+      `${QUIETLY} ${install('qemu-utils')}`,
+      NPM_THERE,
+      ...PRODUCT_READY,
+    ];
     happens(t, { words, lacks: ['qemu-img', 'aws', 'python3'] }, 0, lines);
   });
 
   it('goes through sudo where it is not root and sudo asks for nothing', (t) => {
     happens(t, { userId: 1000, lacks: ['qemu-img'] }, 0, [
       'sudo -n true',
-      'setup: installing qemu-utils',
+      installing('qemu-utils'),
       `sudo ${UPDATE}`,
       UPDATE,
       `sudo env ${QUIETLY} ${install('qemu-utils')}`,
@@ -306,12 +326,35 @@ describe('set-up and the packages of the system', () => {
     ]);
   });
 
-  it('says what to run where it is neither root nor may become so unasked', (t) => {
-    const says =
-      'setup: please run this, then set-up again: sudo apt-get install --no-install-recommends qemu-utils util-linux';
+  it('says what root has to run where it is neither root nor may become so unasked', (t) => {
+    const missing = 'setup: these packages are missing: qemu-utils util-linux';
     const lacks = ['qemu-img', 'setpriv'] as const;
-    happens(t, { userId: 1000, lacks: [...lacks, 'sudo'] }, 1, [says]);
-    happens(t, { userId: 1000, lacks, fails: 'sudo' }, 1, ['sudo -n true', says]);
+    const asks = (machine: Machine) => {
+      const { code, transcript } = new World(t, { userId: 1000, ...machine }).setUp();
+      assert.equal(code, 1);
+      return transcript;
+    };
+    const [says, please] = asks({ lacks: [...lacks, 'sudo'] });
+    assert.equal(says, missing);
+    assert.match(please!, /^setup: please have root run this, .*: sh '\/.*\/scripts\/setup\.sh' --packages$/);
+    const [, , withSudo] = asks({ lacks, fails: 'sudo' });
+    assert.match(withSudo!, /^setup: please run this with sudo, .* --packages$/);
+    assert.match(asks({ lacks, words: ['--product'], fails: 'sudo' })[2]!, / --packages --product$/);
+  });
+
+  it('sees to the packages of the system alone where root does what somebody else may not', (t) => {
+    const has = 'setup: the system has the packages that it needs';
+    const lines = [installing('awscli qemu-utils'), UPDATE, `${QUIETLY} ${install('awscli qemu-utils')}`, has];
+    const lacks = ['qemu-img', 'aws'] as const;
+    const world = happens(t, { words: ['--packages'], lacks, installed: null }, 0, lines);
+    assert.deepEqual(world.setUp(), { code: 0, transcript: [has] });
+    const ofProduct = [installing('qemu-utils'), UPDATE, `${QUIETLY} ${install('qemu-utils')}`, has];
+    happens(t, { words: ['--packages', '--product'], lacks, installed: null }, 0, ofProduct);
+  });
+
+  it('does nothing when it is told what it does not know', (t) => {
+    const says = 'setup: it knows --product and --packages, and not --prodcut';
+    happens(t, { words: ['--prodcut'], lacks: ['qemu-img'] }, 1, [says]);
   });
 
   it('names what to install where there is no apt-get', (t) => {
@@ -326,7 +369,7 @@ describe('set-up and the packages of the system', () => {
 
   it('ends with a sentence where apt-get fails', (t) => {
     happens(t, { lacks: ['qemu-img'], fails: 'apt-get install' }, 1, [
-      'setup: installing qemu-utils',
+      installing('qemu-utils'),
       UPDATE,
       `${QUIETLY} ${install('qemu-utils')}`,
       APT_WORDS,
@@ -336,7 +379,7 @@ describe('set-up and the packages of the system', () => {
 
   it('ends with a sentence where apt-get is content but something is still missing', (t) => {
     happens(t, { lacks: ['qemu-img', 'aws'], fails: 'aws' }, 1, [
-      'setup: installing awscli qemu-utils',
+      installing('awscli qemu-utils'),
       UPDATE,
       `${QUIETLY} ${install('awscli qemu-utils')}`,
       'setup: still missing after the installation: awscli',
@@ -345,7 +388,7 @@ describe('set-up and the packages of the system', () => {
 
   it('goes on with the lists of packages that it has where they cannot be renewed', (t) => {
     happens(t, { lacks: ['qemu-img'], fails: 'apt-get update' }, 0, [
-      'setup: installing qemu-utils',
+      installing('qemu-utils'),
       UPDATE,
       APT_WORDS,
       'setup: the lists of packages could not be renewed; trying with those that are there',
@@ -401,6 +444,11 @@ describe('set-up and the packages of npm', () => {
     const { code, transcript } = new World(t, { installed: null, fails: 'node' }).setUp();
     assert.deepEqual([code, transcript.slice(0, -1)], [1, NPM_CI]);
     assert.match(transcript.at(-1)!, /^setup: npm left out the Node .*npm ci --ignore-scripts=false$/);
+  });
+
+  it('says why their Node does not run', (t) => {
+    const says = 'setup: the Node that npm installed does not run here: the words of the loader';
+    happens(t, { installed: null, fails: 'to run node' }, 1, [...NPM_CI, says]);
   });
 
   it('does not call npm before the system has what it needs', (t) => {

@@ -12,6 +12,7 @@ import type { FileHandle } from 'node:fs/promises';
 import type { Readable, Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { setTimeout as delay } from 'node:timers/promises';
+import { isSystemError } from '../files.ts';
 import { isAlive, kill, type ProcessMark, startOf } from './detached.ts';
 
 /** The end of what a workstation says before it is let go. */
@@ -175,12 +176,25 @@ async function drain(output: AsyncIterable<Buffer>): Promise<void> {
   for await (const _ of output);
 }
 
-/** A tool that has ended before it read everything says why by itself. */
+/**
+ * A tool that has ended says by itself how that went. It may have read everything and still end before the pipe is known
+ * here to be closed, or before it read everything: neither is an error of what it was fed, whose own are thrown.
+ */
 async function feed(bytes: AsyncIterable<Buffer>, stdin: Writable): Promise<void> {
+  let failed: { readonly error: unknown } | undefined;
+  async function* watched() {
+    try {
+      yield* bytes;
+    } catch (error) {
+      failed = { error };
+      throw error;
+    }
+  }
   try {
-    await pipeline(bytes, stdin);
+    await pipeline(watched(), stdin);
   } catch (error) {
-    if (!(error instanceof Error && 'code' in error && error.code === 'EPIPE')) throw error;
+    if (failed) throw failed.error;
+    if (!isSystemError(error, 'EPIPE', 'ERR_STREAM_PREMATURE_CLOSE')) throw error;
   }
 }
 
@@ -211,11 +225,18 @@ export function firstInside(mark: string): ProcessMark | undefined {
   return processesMarked(mark).find(({ pid }) => /^NSpid:\t.*\t1$/m.test(procFile(pid, 'status')));
 }
 
-/** Ends everything that has this among its arguments, and resolves when it is gone. @throws Error where it does not go. */
-export async function killMarked(mark: string): Promise<void> {
+/**
+ * Ends everything that has this among its arguments, and resolves when it is gone with all that it has started inside.
+ * @param known one that may be ending already. @throws Error where it does not go.
+ */
+export async function killMarked(mark: string, known?: ProcessMark): Promise<void> {
   const endsAt = performance.now() + KILL_MS_MAX;
+  let left = known ? [known] : [];
   for (;;) {
-    const left = processesMarked(mark);
+    const found = processesMarked(mark);
+    // One that is ending has no arguments any more. The first inside is gone only when all others inside are: until then
+    // they may still write.
+    left = [...found, ...left.filter((one) => isAlive(one) && !found.some(({ pid }) => pid === one.pid))];
     if (left.length === 0) return;
     for (const process of left) kill(process);
     if (performance.now() >= endsAt) throw new Error(`process ${left[0]!.pid} of a workstation does not end`);

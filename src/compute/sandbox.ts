@@ -270,7 +270,7 @@ class SandboxCompute implements Compute {
       askToEnd(first);
       await hasEnded(first, this.#options.settings.stopMs, signal);
     }
-    await killMarked(mark);
+    await killMarked(mark, first);
     this.#running.delete(id);
     this.#capacity.release(id);
     await leaveGroup(id);

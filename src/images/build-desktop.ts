@@ -191,27 +191,27 @@ async function chooseRights(signal: AbortSignal): Promise<Rights> {
     // Root mounts what packages need while they are installed: where that is gone with the last program, however it ends.
     return { mode: 'root', install: ['unshare', '--mount', '--'], unpack: () => [], read: () => [] };
   }
-  await requirePrograms({ fakeroot: 'fakeroot' });
-  const remembered = {
-    install: [],
-    unpack: (owned: string) => ['fakeroot', '-s', owned, '--'],
-    read: (owned: string) => ['fakeroot', '-i', owned, '--'],
-  };
   const works = (run: Promise<unknown>) =>
     run.then(
       () => true,
       () => signal.throwIfAborted() ?? false,
     );
+  const hasFakechroot = await works(requirePrograms({ fakechroot: 'fakechroot' }));
+  // All that is missing is named at once.
+  await requirePrograms({ fakeroot: 'fakeroot', ...(!hasFakechroot && { newuidmap: 'uidmap' }) });
+  const remembered = {
+    install: [],
+    unpack: (owned: string) => ['fakeroot', '-s', owned, '--'],
+    read: (owned: string) => ['fakeroot', '-i', owned, '--'],
+  };
   if (await works(runProgram('mmdebstrap', ['--unshare-helper', '/bin/true'], { signal }))) {
     return { mode: 'unshare', ...remembered };
   }
-  if (await works(requirePrograms({ fakechroot: 'fakechroot' }))) {
-    return { mode: 'fakechroot', ...remembered };
-  }
+  if (hasFakechroot) return { mode: 'fakechroot', ...remembered };
   throw new ImageFailure(
     'TOOL_MISSING',
-    'Without being root, this needs user namespaces with ids of your own: sudo apt-get install uidmap, and a line for you ' +
-      'in /etc/subuid and /etc/subgid. Or else: sudo apt-get install fakechroot. Or run it as root.',
+    'Without being root, this needs user namespaces with ids of your own: a line for you in /etc/subuid and /etc/subgid. ' +
+      'Or else: sudo apt-get install fakechroot. Or run it as root.',
   );
 }
 

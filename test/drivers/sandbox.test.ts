@@ -23,9 +23,10 @@ import { Readable } from 'node:stream';
 import { describe, it, type TestContext } from 'node:test';
 import { systemClock } from '../../src/clock.ts';
 import { type Compute, ComputeFailure, type WorkstationRequest } from '../../src/compute/compute.ts';
+import { isAlive, type ProcessMark, startOf } from '../../src/compute/detached.ts';
 import { whyNoSandbox } from '../../src/compute/sandbox.ts';
 import { connectDisplay } from '../../src/compute/sandbox-display.ts';
-import { firstInside, processesMarked } from '../../src/compute/sandbox-process.ts';
+import { firstInside, processesMarked, runSandboxed } from '../../src/compute/sandbox-process.ts';
 import { parseReport } from '../../src/compute/sandbox-program.ts';
 import { SealBroken, sealed, unsealed } from '../../src/compute/sealed-stream.ts';
 import { ManualClock } from '../support/domain.ts';
@@ -40,6 +41,7 @@ import type { SandboxTask } from './sandbox-child.ts';
 const CHILD = join(import.meta.dirname, 'sandbox-child.ts');
 const ORDINARY_USER = 12_346;
 
+const MEBIBYTE = 2 ** 20;
 const NEVER = new AbortController().signal;
 let fences = 0;
 const change = (id: string) => {
@@ -57,6 +59,24 @@ const isFailure =
 /** The home of the workstation, on the host. */
 async function homeOf(bench: SandboxBench, id: string): Promise<string> {
   return join(bench.directory, 'homes', (await bench.records.get(id))!.home!);
+}
+
+/** Those that share the namespace of this one's ids. */
+function processesBesides(pid: number): ProcessMark[] {
+  const namespaceOf = (id: string) => {
+    try {
+      return readlinkSync(`/proc/${id}/ns/pid`);
+    } catch {
+      return undefined;
+    }
+  };
+  const ours = namespaceOf(String(pid));
+  return readdirSync('/proc')
+    .filter((name) => Number.isInteger(Number(name)) && namespaceOf(name) === ours)
+    .flatMap((name) => {
+      const startedAt = startOf(Number(name));
+      return startedAt === undefined ? [] : [{ pid: Number(name), startedAt }];
+    });
 }
 
 async function isRunning(compute: Compute, id: string): Promise<boolean | undefined> {
@@ -207,6 +227,22 @@ describe('a sandboxed workstation', () => {
     await hasty.ensure(start('deaf', { scripts: [deaf] }));
     await hasty.stop({ ...change('deaf'), volume: 'keep' });
     assert.deepEqual(processesMarked((await bench.records.get('deaf'))!.mark), []);
+  });
+
+  it('that is ended by force is gone with everything inside when that is said', async (t) => {
+    const bench = await sandboxBench(t);
+    const compute = await bench.open({ stopMs: 300 });
+    const writers = script(`
+      trap '' TERM
+      for i in $(seq 400); do
+        (while :; do echo written >file$i; rm file$i; sleep 0.5; done) &
+      done`);
+    await compute.ensure(start('one', { scripts: [writers] }));
+    const { pid } = firstInside((await bench.records.get('one'))!.mark)!;
+    const inside = processesBesides(pid);
+    assert.ok(inside.length > 400);
+    await compute.stop({ ...change('one'), volume: 'keep' });
+    assert.deepEqual(inside.filter(isAlive), []);
   });
 });
 
@@ -581,6 +617,43 @@ describe('the display', () => {
     for (const name of ['file', 'absent']) {
       await assert.rejects(connectDisplay(join(directory, name), NEVER), isFailure('NETWORK_CONNECTION_ERROR'));
     }
+  });
+});
+
+describe('a tool that is fed', () => {
+  const feed = (command: string, input: (ended: Promise<unknown>) => AsyncIterable<Buffer>) => {
+    const ended = Promise.withResolvers<void>();
+    return runSandboxed({
+      command: ['/bin/sh', '-c', command],
+      input: input(ended.promise),
+      onOutput: async (output) => {
+        for await (const _ of output);
+        ended.resolve();
+      },
+      timeLimitMs: 60_000,
+      signal: NEVER,
+    });
+  };
+
+  it('and ends before the end of what it is fed is known says by its exit code how it went', async () => {
+    const { exitCode } = await feed('read line; exit 3', async function* (ended) {
+      yield Buffer.from('a line\n');
+      await ended;
+      // Until what it was fed through is closed as well.
+      await new Promise((resolve) => setImmediate(resolve));
+      yield Buffer.alloc(MEBIBYTE);
+    });
+    assert.equal(exitCode, 3);
+  });
+
+  it('says nothing of it where what it is fed fails, also after its end', async () => {
+    const broken = new SealBroken('it is cut off');
+    const fails = feed('read line; exit 0', async function* (ended) {
+      yield Buffer.from('a line\n');
+      await ended;
+      throw broken;
+    });
+    await assert.rejects(fails, broken);
   });
 });
 

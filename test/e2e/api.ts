@@ -11,6 +11,7 @@ import {
   GetStudioCommand,
   GetStudioComponentCommand,
   type NimbleClient,
+  type StreamConfigurationCreate,
   type StreamingImage,
   type Studio,
 } from '@aws-sdk/client-nimble';
@@ -88,7 +89,12 @@ export async function deleteImage(client: NimbleClient, studioId: string, stream
 }
 
 /** The id of a launch profile for this image that is READY, whose sessions last. */
-export async function readyLaunchProfile(client: NimbleClient, studioId: string, imageId: string): Promise<string> {
+export async function readyLaunchProfile(
+  client: NimbleClient,
+  studioId: string,
+  imageId: string,
+  more: Partial<StreamConfigurationCreate> = {},
+): Promise<string> {
   const made = await client.send(new CreateStudioComponentCommand({ studioId, name: 'component', type: 'CUSTOM' }));
   const { studioComponentId } = made.studioComponent!;
   await until('the component is READY', async () => {
@@ -107,6 +113,7 @@ export async function readyLaunchProfile(client: NimbleClient, studioId: string,
         ec2InstanceTypes: ['g5.xlarge'],
         sessionPersistenceMode: 'ACTIVATED',
         streamingImageIds: [imageId],
+        ...more,
       },
     }),
   );

@@ -8,11 +8,13 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import { processesIn } from '../../src/compute/detached.ts';
+import type { SandboxedWorkstation } from '../../src/compute/sandbox.ts';
+import { killMarked } from '../../src/compute/sandbox-process.ts';
 import { until } from '../support/until.ts';
 
 export const PROJECT = resolve(import.meta.dirname, '../..');
@@ -200,13 +202,12 @@ export class Installation {
     return JSON.parse(stdout) as T;
   }
 
-  /** Virtual machines outlive the server that started them, on purpose. */
-  #endMachines(): void {
-    const machines = this.path('compute', 'qemu');
-    if (!existsSync(machines)) return;
-    for (const id of readdirSync(machines)) {
-      for (const { pid } of processesIn(join(machines, id, 'run'))) process.kill(pid, 'SIGKILL');
+  /** Virtual machines and sandboxes outlive the server that started them, on purpose. */
+  async #endMachines(): Promise<void> {
+    for (const id of namesIn(this.path('compute', 'qemu'))) {
+      for (const { pid } of processesIn(this.path('compute', 'qemu', id, 'run'))) process.kill(pid, 'SIGKILL');
     }
+    await endSandboxes(this.path('compute', 'sandbox'));
   }
 
   async #clean(): Promise<void> {
@@ -214,7 +215,19 @@ export class Installation {
     const running = [...this.#running];
     for (const process of running) process.signal('SIGKILL');
     await Promise.allSettled(running.map(({ finished }) => finished));
-    this.#endMachines();
+    await this.#endMachines();
     rmSync(this.directory, { recursive: true, force: true, maxRetries: 5, retryDelay: 50 });
   }
+}
+
+/** Ends what the records in this directory name. */
+export async function endSandboxes(directory: string): Promise<void> {
+  for (const name of namesIn(directory).filter((file) => file.endsWith('.json'))) {
+    const { mark }: SandboxedWorkstation = JSON.parse(readFileSync(join(directory, name), 'utf8'));
+    await killMarked(mark);
+  }
+}
+
+function namesIn(directory: string): string[] {
+  return existsSync(directory) ? readdirSync(directory) : [];
 }

@@ -17,7 +17,7 @@ import {
   waitUntilStreamingImageDeleted,
 } from '@aws-sdk/client-nimble';
 import type { SandboxedWorkstation } from '../../src/compute/sandbox.ts';
-import { firstInside, killMarked, processesMarked } from '../../src/compute/sandbox-process.ts';
+import { firstInside, processesMarked } from '../../src/compute/sandbox-process.ts';
 import { sandboxRoot } from '../support/sandbox-root.ts';
 import { until } from '../support/until.ts';
 import { createImage, deleteImage, getImage, makeStudio, readyLaunchProfile, settledImage } from './api.ts';
@@ -40,16 +40,8 @@ interface Listed {
 
 /** A server with one READY session, and looks at it. */
 async function withSession(t: TestContext) {
-  // Before its installation goes: whatever its records name.
-  let directory = '';
-  t.after(async () => {
-    if (!existsSync(directory)) return;
-    for (const name of readdirSync(directory).filter((file) => file.endsWith('.json'))) {
-      await killMarked(recordOf(name.slice(0, -'.json'.length)).mark);
-    }
-  });
   const installation = new Installation(t, SETTINGS);
-  directory = installation.path('compute', 'sandbox');
+  const directory = installation.path('compute', 'sandbox');
   const recordOf = (sessionId: string) =>
     JSON.parse(readFileSync(join(directory, `${sessionId}.json`), 'utf8')) as SandboxedWorkstation;
   const first = await installation.start();

@@ -1,5 +1,5 @@
 /** A server whose data directory is a disk of its own, a real file system in memory, which a test can fill to the brim. */
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Home } from './clients.ts';
 import { MEBIBYTE } from './disks.ts';
@@ -12,8 +12,8 @@ export interface SmallDisk extends Home {
   readonly inside: readonly string[];
   /** The data directory as it is seen from outside. */
   readonly place: string;
-  /** Another program takes all of the disk that is left. */
-  fill(): void;
+  /** Another program takes all of the disk that is left, or leaves so much of it. */
+  fill(leftMebibytes?: number): void;
   /** Gives it back. */
   makeRoom(): void;
 }
@@ -37,12 +37,13 @@ export async function startOnSmallDisk(scope: Scope, mebibytes: number, environm
     place,
     credentials: join(place, 'credentials'),
     run: (command, options) => installation.run(command, options),
-    fill: () => {
+    fill: (leftMebibytes = 0) => {
       try {
         writeFileSync(filler, Buffer.alloc((mebibytes + 1) * MEBIBYTE));
       } catch (error) {
-        if ((error as NodeJS.ErrnoException).code === 'ENOSPC') return;
-        throw error;
+        if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') throw error;
+        truncateSync(filler, Math.max(0, statSync(filler).size - leftMebibytes * MEBIBYTE));
+        return;
       }
       throw new Error('the disk holds more than it should');
     },
