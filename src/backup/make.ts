@@ -12,7 +12,7 @@ import { mkdir, readdir, realpath, rm } from 'node:fs/promises';
 import { basename, dirname, join, relative, resolve } from 'node:path';
 import { type Clock, wireTime } from '../clock.ts';
 import { KIND, PRESENT } from '../domain/kinds.ts';
-import { isUsableImage } from '../domain/streaming-image.ts';
+import { isUsableImage, type StreamingImagePrivate } from '../domain/streaming-image.ts';
 import { sessionsByImage } from '../domain/streaming-image-use.ts';
 import { DIRECTORY_MODE, isSystemError } from '../files.ts';
 import { machineImageFiles, streamingImageFiles } from '../images/directory.ts';
@@ -245,8 +245,13 @@ function pieceOf(row: Row, sessions: ReadonlyMap<string, number>): Piece | undef
     const { sizeBytes, sha256 } = JSON.parse(doc) as { sizeBytes: number; sha256: string };
     return { kind, id, files: machineImageFiles(id).map((path) => `images/${path}`), bytes: sizeBytes, sha256 };
   }
+  const {
+    sizeBytes = 0,
+    sha256,
+    kept,
+  } = JSON.parse(inward) as StreamingImagePrivate & { sizeBytes?: number; sha256?: string };
   if (!isUsableImage(row) && !sessions.has(id)) return undefined;
-  const { sizeBytes = 0, sha256 } = JSON.parse(inward) as { sizeBytes?: number; sha256?: string };
+  if (state === 'DELETED' && !kept) return undefined;
   const files = [...streamingImageFiles(id).map((path) => `images/${path}`), `keys/${dataKeyFile(id)}`];
   return { kind, id, files, bytes: sizeBytes, sha256 };
 }

@@ -33,6 +33,7 @@ import {
 } from './qemu-machine.ts';
 import type { QemuSettings, QemuWorkstation, Volume } from './qemu-records.ts';
 import { connectQmp, type Qmp, type QmpEvent, QmpLost } from './qmp.ts';
+import { requireKey } from './workstation-key.ts';
 
 export interface StartParts {
   readonly clock: Clock;
@@ -97,7 +98,7 @@ async function startWithDisks(
   { request, size, place, runPlace }: Start,
   { volume, imageId, events }: { readonly volume: Volume | null; readonly imageId: string; readonly events: Events },
 ): Promise<Machine> {
-  const { id, signal, platform, clipboard, keyArn } = request;
+  const { id, signal, platform, clipboard } = request;
   const files: FileHandle[] = [];
   let machine: Machine | undefined;
   try {
@@ -121,8 +122,7 @@ async function startWithDisks(
         return machine;
       },
       async (both) => {
-        // A new key for what is there already would hide that its own is lost.
-        if (!volume) await parts.keys.generate(id, keyArn);
+        await requireKey(parts.keys, request, volume !== null);
         const unsealed: DiskKeys = { image: await parts.keys.unseal(imageId), volume: await parts.keys.unseal(id) };
         const created = { file, virtualBytes, passphrase: unsealed.volume, scratch: place, signal: both };
         if (!volume) await formatVolume(parts.confinement, created);

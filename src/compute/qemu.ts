@@ -146,8 +146,9 @@ class QemuMachines implements QemuCompute {
       if (!found) return;
       await this.#end(id, found, deletes ? 0 : this.#settings.stopMs, signal);
       const volume = deletes ? null : found.volume;
-      if (volume === null) await rm(volumePath(this.#place(id)), { force: true });
+      // Written first: a volume that is only said to be gone is noise, one that is only said to be there would be started.
       await this.#change({ ...request, signal }, () => ({ power: 'off', machine: null, volume }));
+      if (volume === null) await rm(volumePath(this.#place(id)), { force: true });
     });
   }
 

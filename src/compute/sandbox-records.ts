@@ -1,6 +1,6 @@
 /**
- * What is remembered of a workstation in a sandbox. A record is written before the
- * effect that it announces, so that whoever takes over finds by it whatever may be there.
+ * What is remembered of a workstation in a sandbox. A record is written before the effect that it announces, so that
+ * whoever takes over finds by it whatever may be there.
  */
 import type { FencedRecord } from './changes.ts';
 import { ComputeFailure, volumeGone, type WorkstationRequest } from './compute.ts';

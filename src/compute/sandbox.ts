@@ -42,6 +42,8 @@ import { giveDirectory, removeTree } from './sandbox-tree.ts';
 export { whyNoSandbox } from './sandbox-probe.ts';
 export type { SandboxedWorkstation } from './sandbox-records.ts';
 
+import { requireKey } from './workstation-key.ts';
+
 export type SandboxComputeOptions = MachineEngineOptions<SandboxedWorkstation>;
 
 /** What is left over is looked for this often, by whoever asks what there is. */
@@ -246,10 +248,10 @@ class SandboxCompute implements Compute {
 
   /** The home that there is, or that of the backup; and the key for its backups, which is needed before there is work in it. */
   async #requireHome(request: WorkstationRequest, record: SandboxedWorkstation): Promise<string> {
-    const { id, keyArn, signal } = request;
+    const { id, signal } = request;
     if (record.restore === null) {
       await this.#homes.unpack(ownerOf(id), record.home!, signal);
-      await this.#options.keys.generate(id, keyArn);
+      await requireKey(this.#options.keys, request, Object.keys(record.backups).length > 0);
       return record.home!;
     }
     const home = await this.#homes.restore(ownerOf(id), record.restore, signal);

@@ -120,7 +120,7 @@ export function apply<EventName extends string>(
   };
 }
 
-/** When a worker shall look at the row; one that stays in a state with a timer keeps the time that it has. */
+/** When a worker shall look at the row. One that stays in a state of `workAfter: 'event'` keeps the time that it has. */
 function dueAfter(
   { type, dueAt }: LifecycleEvent,
   { to }: Move<string>,

@@ -4,7 +4,8 @@
  * become of the image for its callers.
  *
  * Sessions are made only of images that can be used (streaming-session-launch.ts), and an image that was deleted never can
- * be again. Whoever finds no session here once its deletion has begun may therefore rely on that for good.
+ * be again. Whoever finds no session here once its deletion has begun may therefore rely on that for good: one that never
+ * came to be counts again while it is being deleted, and needs the disk no more than before.
  */
 import type { StreamingSession } from '../contract/streaming-session.ts';
 import { everyRow, type Row, type Store } from '../store/store.ts';

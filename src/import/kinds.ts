@@ -3,7 +3,6 @@
  * document becomes a row. Ids are kept; what only this server can know (addresses, states of work) is made anew. A
  * document whose place is another account or region, or whose studio is not here, must never become a row.
  */
-
 import { type Eula, eula } from '../contract/eula.ts';
 import { type EulaAcceptance, eulaAcceptance } from '../contract/eula-acceptance.ts';
 import { type LaunchProfile, launchProfile, type StreamConfiguration } from '../contract/launch-profile.ts';

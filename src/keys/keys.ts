@@ -1,8 +1,8 @@
 /**
  * The port to the key service: data keys for disks, and sealing of small secrets.
  *
- * A data key is named by what it encrypts (a streaming image's id, or a session's), made once, and destroyed for good: without it the
- * bytes are noise. It is sealed under a customer's key where the studio has one, else under the installation's root key.
+ * A data key is named by what it encrypts (a streaming image's id, or a session's), made once, and destroyed for good:
+ * without it the bytes are noise. It is sealed under a customer's key where the studio has one, else under the installation's root key.
  * No adapter may let a key leave other than as the return value of `unseal` or `open`.
  */
 export interface Keys {

@@ -49,8 +49,12 @@ export const SQL = {
   /** Of SQLite alone. */
   get: `SELECT ${COLUMNS} FROM resource WHERE kind = $1 AND id = $2`,
 
-  /** Of PostgreSQL alone: the rows of two arrays of the same length, of kinds and of ids. */
-  getMany: `SELECT ${COLUMNS} FROM resource WHERE (kind, id) IN (SELECT * FROM unnest($1::text[], $2::text[]))`,
+  /**
+   * Of PostgreSQL alone: the rows of two arrays of the same length, of kinds and of ids, of which no pair stands twice. Each is
+   * looked up by itself: a join would be planned as a walk through the whole table for as long as its size is not known.
+   */
+  getMany: `SELECT ${COLUMNS} FROM unnest($1::text[], $2::text[]) AS asked (asked_kind, asked_id)
+    CROSS JOIN LATERAL (SELECT * FROM resource WHERE kind = asked_kind AND id = asked_id LIMIT 1) AS found`,
 
   insert: `INSERT INTO resource (${COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
     ON CONFLICT DO NOTHING`,

@@ -1,8 +1,8 @@
 /**
  * What a session's workstation is told to set up at each start: the platform of its image, the initialization scripts of
  * its launch profile's components, whether text may pass the clipboard, and the studio's own key. It is read anew each
- * time, so that a change of the profile reaches a session with its next start. Scripts and parameters may hold secrets: what fails here names the
- * component and never what is in it.
+ * time, so that a change of the profile reaches a session with its next start. Scripts and parameters may hold secrets:
+ * what fails here names the component and never what is in it.
  */
 import { ComputeFailure, type Platform, type WorkstationRequest, type WorkstationScript } from '../compute/compute.ts';
 import type { LaunchProfile } from '../contract/launch-profile.ts';

@@ -131,18 +131,24 @@ async function stopWorkstation(row: Row, context: JobContext, ports: StreamingSe
     ...limitWhenStopped(limits, clock.now()),
     ...(endedByItself && { statusMessage: (await hasVolume(row, ports)) ? ENDED_BY_ITSELF : ENDED_WITHOUT_VOLUME }),
   };
-  if (volumeRetentionMode !== 'DELETE') {
-    if (!volumeMayBeGone || (await hasVolume(row, ports))) return { event: stopped };
-    const statusMessage = 'Streaming Session has been stopped. An earlier stop had deleted its volumes.';
-    return { event: { ...stopped, changes: { ...stopped.changes, volumeRetentionMode: 'DELETE' }, statusMessage } };
+  if (volumeRetentionMode === 'DELETE' && safe) {
+    await compute.stop({ ...change, volume: 'delete' });
+    return { event: stopped };
   }
-  if (!safe) {
-    const statusMessage = 'Streaming Session has been stopped. Its backup failed, so its volumes are kept.';
-    const changes = { ...stopped.changes, volumeRetentionMode: 'RETAIN' };
-    return { event: { ...stopped, changes, statusMessage } };
+  if (volumeMayBeGone && !(await hasVolume(row, ports))) {
+    return { event: { ...stopped, ...keeping('DELETE', stopped, 'An earlier stop had deleted its volumes.') } };
   }
-  await compute.stop({ ...change, volume: 'delete' });
-  return { event: stopped };
+  if (volumeRetentionMode !== 'DELETE') return { event: stopped };
+  return { event: { ...stopped, ...keeping('RETAIN', stopped, 'Its backup failed, so its volumes are kept.') } };
+}
+
+/** What a stop says that came to something else with the volumes than it was asked. */
+function keeping(
+  volumeRetentionMode: StreamingSession['volumeRetentionMode'],
+  { changes }: LifecycleEvent,
+  why: string,
+): Pick<LifecycleEvent, 'changes' | 'statusMessage'> {
+  return { changes: { ...changes, volumeRetentionMode }, statusMessage: `Streaming Session has been stopped. ${why}` };
 }
 
 async function hasVolume({ id }: Row, { compute }: StreamingSessionPorts): Promise<boolean> {

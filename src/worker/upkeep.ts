@@ -1,7 +1,8 @@
 /**
- * What no row asks for: expired tokens, old lines of the audit, keys whose log-in has ended and viewers that went are deleted, and what a
- * deleted or failed image or session has left is destroyed, bytes and workstations. It finds its work by looking at what
- * is there, so a crash at any point loses nothing. Machine images are not its matter: their rows show what is left of one.
+ * What no row asks for: expired tokens, old lines of the audit, keys whose log-in has ended and viewers that went are
+ * deleted, and what a deleted or failed image or session has left is destroyed, bytes and workstations. It finds its work by
+ * looking at what is there, so a crash at any point loses nothing. Machine images are not its matter: their rows show what
+ * is left of one.
  * It must never touch what may still be in the making, nor what the database does not know.
  */
 import type { Clock } from '../clock.ts';
@@ -120,8 +121,8 @@ async function deleteEndedKeys({ store, clock }: UpkeepPorts): Promise<void> {
 }
 
 /**
- * A copy is an orphan when its image is a tombstone or never came to be, and no session stands on it. One that no row knows is left alone, and told:
- * the database may be the one that is wrong, restored from a backup or lost.
+ * A copy is an orphan when its image is a tombstone or never came to be, and no session stands on it. One that no row
+ * knows is left alone, and told: the database may be the one that is wrong, restored from a backup or lost.
  */
 async function destroyOrphans({ store, images, keys, clock, log }: UpkeepPorts): Promise<void> {
   for (const { id, modifiedAt } of await images.list()) {

@@ -235,7 +235,7 @@ async function outcomeOf(
 function applied(job: Job, event: LifecycleEvent, { clock, tombstoneMs, moved }: CarryOutOptions) {
   return (current: Row): Row => {
     const next = apply(job.lifecycle, current, event, { now: clock.now(), tombstoneMs });
-    moved?.(next, current);
+    if (next.state !== current.state) moved?.(next, current);
     return next;
   };
 }
@@ -244,7 +244,7 @@ function retried(row: Row, dueAt: number, attempts: number): Row {
   return { ...row, version: row.version + 1, dueAt, attempts };
 }
 
-/** The row as it was before its lease; unless it is another's by now. */
+/** The row as it was before its lease, due at once; unless it is another's by now. */
 async function giveBack(row: Row, { store, clock }: CarryOutOptions): Promise<void> {
   try {
     await store.write([{ op: 'update', row: retried(row, clock.now(), row.attempts - 1) }]);

@@ -80,6 +80,29 @@ for (const [name, open] of Object.entries(ENGINES)) {
       }
     });
 
+    test('a studio that had no key when it began is under its key from the next start on', async (t) => {
+      const { compute, local, directory } = await open(t);
+      await compute.ensure(start('one'));
+      await compute.stop({ ...change('one'), volume: 'keep' });
+      await compute.backUp({ ...change('one'), backupId: 'a' });
+      const { keyArn } = await local.createKey();
+      await compute.ensure(start('one', { keyArn, needsVolume: true }));
+      assert.equal(keyAbove(directory, 'one'), keyArn);
+      await compute.stop({ ...change('one'), volume: 'keep' });
+      await compute.ensure(start('one', { keyArn, fromBackupId: 'a' }));
+    });
+
+    test('a key that is lost is not made anew where something is under it', async (t) => {
+      const { compute, local, directory } = await open(t);
+      await compute.ensure(start('one'));
+      await compute.stop({ ...change('one'), volume: 'keep' });
+      await compute.backUp({ ...change('one'), backupId: 'a' });
+      await local.destroy('one');
+      const lost = { code: 'DECRYPT_STREAMING_IMAGE_ERROR', retryable: false };
+      await assert.rejects(compute.ensure(start('one', { needsVolume: true })), lost);
+      assert.equal(keyAbove(directory, 'one'), undefined);
+    });
+
     test('without the key nothing starts, the failure names it, and what there is can be destroyed', async (t) => {
       const { compute, local, directory } = await open(t);
       const { keyArn } = await local.createKey();

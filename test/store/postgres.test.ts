@@ -8,6 +8,7 @@ import { once } from 'node:events';
 import { after, type TestContext, test } from 'node:test';
 import { openPostgres } from '../../src/store/postgres.ts';
 import type { PostgresOptions } from '../../src/store/postgres-connections.ts';
+import { SQL } from '../../src/store/sql.ts';
 import type { Row, Store, Write } from '../../src/store/store.ts';
 import { startCluster } from '../support/postgres.ts';
 import { refused } from '../support/refused.ts';
@@ -127,6 +128,15 @@ test('processes that open a new database at once make it once, and all can use i
 });
 
 const openOnce = (url: string) => openPostgres({ url, now: () => NOW, connectionsMax: 2 });
+
+test('rows are looked up by their keys in a table of which the database knows nothing yet', async (t) => {
+  const place = await placeIn(t);
+  await place.open();
+  const asked = SQL.getMany.replace('$1', "ARRAY['studio', 'user']").replace('$2', "ARRAY['a', 'b']");
+  const plan = (await cluster.run(place.url, `EXPLAIN ${asked}`)).map((line) => String(line['QUERY PLAN'])).join('\n');
+  assert.match(plan, /Index Scan/);
+  assert.doesNotMatch(plan, /Seq Scan/);
+});
 
 test('each migration run a second time is harmless', async (t) => {
   const place = await placeIn(t);

@@ -495,8 +495,15 @@ describe('backups', () => {
 });
 
 describe('a stop that was to delete the volumes, and failed', () => {
-  /** @param at the point of the second `compute.stop`, the one that deletes, at which every attempt dies. */
-  async function failedStop(t: TestContext, at: 'compute.stop' | 'compute.stopped') {
+  /**
+   * @param at the point of the second `compute.stop`, the one that deletes, at which every attempt dies.
+   * @param then what the stop after that does with them.
+   */
+  async function failedStop(
+    t: TestContext,
+    at: 'compute.stop' | 'compute.stopped',
+    then: 'RETAIN' | 'DELETE' = 'RETAIN',
+  ) {
     const scene = await createScene(t);
     const id = await beginStop(scene, { volumeRetentionMode: 'DELETE' });
     for (let round = 0; round < ATTEMPTS_MAX; round += 1) {
@@ -510,7 +517,7 @@ describe('a stop that was to delete the volumes, and failed', () => {
     await scene.finish();
     assert.equal((await sessionOf(scene, id)).state, 'STOP_FAILED');
     const stage = await stageOf(scene);
-    await stage.stop(id, { volumeRetentionMode: 'RETAIN' });
+    await stage.stop(id, { volumeRetentionMode: then });
     await scene.finish();
     return { scene, stage, id };
   }
@@ -520,6 +527,15 @@ describe('a stop that was to delete the volumes, and failed', () => {
     const { state, statusMessage, volumeRetentionMode } = await sessionOf(scene, id);
     assert.deepEqual([state, volumeRetentionMode], ['STOPPED', 'DELETE']);
     assert.match(statusMessage!, /An earlier stop had deleted its volumes/);
+    await stage.start(id);
+    await scene.finish();
+    assert.equal((await sessionOf(scene, id)).state, 'READY');
+  });
+
+  test('is asked for once more: a backup that then finds nothing does not make it say that they are kept', async (t) => {
+    const { scene, stage, id } = await failedStop(t, 'compute.stopped', 'DELETE');
+    const { state, volumeRetentionMode } = await sessionOf(scene, id);
+    assert.deepEqual([state, volumeRetentionMode], ['STOPPED', 'DELETE']);
     await stage.start(id);
     await scene.finish();
     assert.equal((await sessionOf(scene, id)).state, 'READY');
