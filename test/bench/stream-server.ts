@@ -5,6 +5,7 @@
 import { hash } from 'node:crypto';
 import { once } from 'node:events';
 import { connect } from 'node:net';
+import type { Workstation } from '../../src/compute/compute.ts';
 import { readConfig } from '../../src/config.ts';
 import { KIND, newRow } from '../../src/domain/kinds.ts';
 import { createService } from '../../src/service.ts';
@@ -21,7 +22,9 @@ async function main(path: string, streams: number): Promise<void> {
       return connection;
     },
   });
-  const service = await createService(readConfig(), { compute: (chosen) => ({ ...chosen, open }) });
+  const there: Workstation[] = [];
+  const list = async () => there;
+  const service = await createService(readConfig(), { compute: (chosen) => ({ ...chosen, open, list }) });
   const { store, ids, clock } = service.parts;
   const now = clock.now();
   const common = { studioId: 'studio', createdAt: now, dueAt: now + HOUR_MS, state: 'READY' };
@@ -40,6 +43,7 @@ async function main(path: string, streams: number): Promise<void> {
     ownerId: 'owner',
     doc: '{}',
   });
+  there.push({ id: session.id, running: true, hasVolume: true, backupIds: [], changedAt: now });
   const rows = Array.from({ length: streams }, (_, index) => {
     const secret = { expiresAt: now + HOUR_MS, ticketSha256: hash('sha256', ticketOf(index)) };
     const said = JSON.stringify({ createdBy: 'owner', state: 'READY', statusCode: 'STREAM_READY' });
