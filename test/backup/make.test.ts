@@ -167,7 +167,8 @@ describe('an image that sessions stand on, whatever its state', () => {
     const scene = await furnished(t);
     const { store } = scene;
     const image = (await store.get(KIND.streamingImage, 'deleted'))!;
-    await store.write([{ op: 'update', row: { ...image, state, version: image.version + 1 } }]);
+    const kept = JSON.stringify({ ...JSON.parse(image.private), ...(state === 'DELETED' && { kept: true }) });
+    await store.write([{ op: 'update', row: { ...image, state, version: image.version + 1, private: kept } }]);
     const doc = JSON.stringify({ streamingImageId: 'deleted' });
     const row = newRow({
       kind: KIND.streamingSession,
@@ -214,6 +215,14 @@ describe('an image that sessions stand on, whatever its state', () => {
     const { damaged } = await makeBackup(target, source({ list, get }), quiet);
     assert.deepEqual([looked, damaged], [true, []]);
     assert.deepEqual(await imagesIn(target), only('kept'));
+  });
+
+  it('and whose deletion did not keep its disk for them is not told as damaged', async (t) => {
+    const { target, source, store } = await withSession(t, 'DELETED');
+    const row = (await store.get(KIND.streamingImage, 'deleted'))!;
+    await store.write([{ op: 'update', row: { ...row, version: row.version + 1, private: '{}' } }]);
+    await deleteFilesOnly(source().directory.path, 'deleted');
+    assert.deepEqual((await makeBackup(target, source(), quiet)).damaged, []);
   });
 
   it('whose disk is gone by accident is told as damaged', async (t) => {
