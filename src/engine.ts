@@ -39,7 +39,7 @@ export interface Engine {
   readonly name: MachineEngine | 'simulated' | 'none';
   /** Whether this server does the work of sessions; else another does. */
   readonly works: boolean;
-  /** Asked before whatever was leased of that work is begun, where another server may come to have workstations while this one runs. */
+  /** Asked before whatever was leased of that work is begun, where another server may come to have workstations meanwhile. */
   readonly stillWorks?: () => Promise<boolean>;
   /** Whether it sees every workstation that there is, so that one which it does not see has ended. */
   readonly seesAll: boolean;

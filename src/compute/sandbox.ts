@@ -246,7 +246,7 @@ class SandboxCompute implements Compute {
     });
   }
 
-  /** The home that there is, or that of the backup; and the key for its backups, which is needed before there is work in it. */
+  /** The home that there is, or that of the backup; and the key for its backups, before there is work in it. */
   async #requireHome(request: WorkstationRequest, record: SandboxedWorkstation): Promise<string> {
     const { id, signal } = request;
     if (record.restore === null) {

@@ -5,7 +5,7 @@
  */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
@@ -197,6 +197,28 @@ test('a machine that is killed is seen to have ended, cannot be reached, and sta
   await assert.rejects(compute.open('one', NEVER), failsWith('NETWORK_CONNECTION_ERROR'));
   await compute.ensure(start('one', { needsVolume: true }));
   assert.equal(await bootsOf(compute, 'one'), '2');
+});
+
+test('a stop that cannot be written down has deleted no volume that is still said to be there', async (t) => {
+  const bench = new QemuBench(t);
+  const compute = await bench.open();
+  await compute.ensure(start('one'));
+  const volume = join(bench.directory, 'one', 'volume.qcow2');
+  const holds = async () => [existsSync(volume), (await compute.list())[0]!.hasVolume];
+  const records = await bench.records();
+  const put = records.put.bind(records);
+  const broken = t.mock.method(records, 'put', async (...[id, record]: Parameters<typeof put>) => {
+    if (record?.power === 'off') throw new Error('EIO');
+    return put(id, record);
+  });
+  await assert.rejects(
+    compute.stop({ ...change('one'), volume: 'delete' }),
+    failsWith('INTERNAL_ERROR', /could not be/),
+  );
+  assert.deepEqual(await holds(), [true, true]);
+  broken.mock.restore();
+  await compute.stop({ ...change('one'), volume: 'delete' });
+  assert.deepEqual(await holds(), [false, false]);
 });
 
 test('a process that was given the number of a machine is not taken for it', async (t) => {
