@@ -7,14 +7,14 @@ export class Turns {
   readonly #last = new Map<string, Promise<unknown>>();
 
   /** Runs `work` when everything that came before it under the same key has ended, however it ended. */
-  async take<T>(key: string, work: () => Promise<T>): Promise<T> {
+  take<T>(key: string, work: () => Promise<T>): Promise<T> {
     const before = this.#last.get(key);
     const mine = before ? before.then(work, work) : work();
     this.#last.set(key, mine);
-    try {
-      return await mine;
-    } finally {
+    const leave = () => {
       if (this.#last.get(key) === mine) this.#last.delete(key);
-    }
+    };
+    mine.then(leave, leave);
+    return mine;
   }
 }

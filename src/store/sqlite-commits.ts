@@ -15,8 +15,8 @@ export interface Batch<T> {
   /** Whether it could fail after it has changed something, and so needs a savepoint. */
   readonly undoable: boolean;
   readonly run: () => T;
-  /** Rows as the batch leaves them, given what it returned. */
-  readonly wrote: (value: T) => readonly WrittenRow[];
+  /** Adds the rows as the batch leaves them, given what it returned. */
+  readonly wrote: (value: T, rows: WrittenRow[]) => void;
 }
 
 export interface WrittenRow {
@@ -134,10 +134,12 @@ function outcomeOf({ run }: Pending): Outcome {
 
 /** In the order of the batches, without those that were undone. */
 function writtenBy(group: readonly Pending[], outcomes: readonly Outcome[]): WrittenRow[] {
-  return group.flatMap(({ wrote }, index) => {
+  const rows: WrittenRow[] = [];
+  group.forEach(({ wrote }, index) => {
     const outcome = outcomes[index]!;
-    return 'error' in outcome ? [] : wrote(outcome.value);
+    if (!('error' in outcome)) wrote(outcome.value, rows);
   });
+  return rows;
 }
 
 /** What the caller hears when the database refuses: nothing was changed. The reason is for the log. */

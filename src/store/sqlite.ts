@@ -152,7 +152,9 @@ class SqliteStore implements Store {
     return this.#commits.add<readonly Row[]>({
       undoable: false,
       run: () => this.#statements.all(SQL.lease, [kind, state, now, until, limit]).map(toRow),
-      wrote: (rows) => rows.map((row) => ({ kind: row.kind, id: row.id, row })),
+      wrote: (leased, rows) => {
+        for (const row of leased) rows.push({ kind: row.kind, id: row.id, row });
+      },
     });
   }
 
@@ -164,7 +166,9 @@ class SqliteStore implements Store {
         for (const write of batch) changed += this.#perform(write);
         return changed;
       },
-      wrote: () => batch.flatMap(writtenRow),
+      wrote: (_changed, rows) => {
+        for (const write of batch) addWritten(write, rows);
+      },
     });
   }
 
@@ -256,8 +260,10 @@ function isTaken(error: unknown): boolean {
   return (error as { errcode?: number }).errcode === SQLITE_CONSTRAINT_UNIQUE;
 }
 
-function writtenRow(write: Write): WrittenRow[] {
-  if (write.op === 'insert' || write.op === 'update')
-    return [{ kind: write.row.kind, id: write.row.id, row: write.row }];
-  return write.op === 'delete' ? [{ kind: write.kind, id: write.id, row: undefined }] : [];
+function addWritten(write: Write, rows: WrittenRow[]): void {
+  if (write.op === 'insert' || write.op === 'update') {
+    rows.push({ kind: write.row.kind, id: write.row.id, row: write.row });
+  } else if (write.op === 'delete') {
+    rows.push({ kind: write.kind, id: write.id, row: undefined });
+  }
 }

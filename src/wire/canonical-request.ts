@@ -6,7 +6,7 @@
  * that is acted on could differ. A canonical request must never reach a message that leaves the process.
  */
 import { hash } from 'node:crypto';
-import { ServiceError } from '../errors.ts';
+import { ServiceError, validationFailed } from '../errors.ts';
 
 /** A request as it was received. */
 export interface SignedRequest {
@@ -25,7 +25,7 @@ export interface QueryParameter {
 }
 
 /** Lower-case name to value as received; repeats are joined with a comma. */
-export type HeaderMap = ReadonlyMap<string, string>;
+export type HeaderMap = Pick<ReadonlyMap<string, string>, 'get' | 'has' | 'keys'>;
 
 /** Which headers a client says it has signed. */
 export interface SignedHeaders {
@@ -38,7 +38,10 @@ export interface SignedHeaders {
 export const EMPTY_BODY_HASH = 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855';
 
 /** Headers that decide who is calling. Sent twice, two readers could pick different ones. */
-const SINGLE_HEADERS = new Set(['authorization', 'host', 'x-amz-content-sha256', 'x-amz-date', 'x-amz-security-token']);
+const SINGLE_HEADERS = ['authorization', 'host', 'x-amz-content-sha256', 'x-amz-date', 'x-amz-security-token'];
+
+/** Several times as many as any client and the proxies on its way send. */
+const HEADERS_MAX = 128;
 
 /** Needs no normalising (no segment is empty or starts with a dot) and holds nothing to encode but `%`. */
 const PLAIN_PATH = /^(?:\/[\w\-~%][\w\-.~%]*)+\/?$/;
@@ -64,20 +67,45 @@ function pathOf(target: string): string {
  * ", " where the canonical form wants ",", and drops some repeats altogether.
  */
 export function readHeaders(rawHeaders: readonly string[]): HeaderMap {
-  const headers = new Map<string, string>();
+  if (rawHeaders.length > 2 * HEADERS_MAX) {
+    throw validationFailed(`There are more than ${HEADERS_MAX} headers`, 'TOO_MANY_HEADERS');
+  }
+  const headers = new HeaderList();
   for (let index = 0; index + 1 < rawHeaders.length; index += 2) {
-    const name = rawHeaders[index]!.toLowerCase();
-    const value = rawHeaders[index + 1]!;
-    const earlier = headers.get(name);
-    if (earlier === undefined) {
-      headers.set(name, value);
-    } else if (SINGLE_HEADERS.has(name)) {
-      throw invalidSignature(`The header '${name}' must not appear more than once.`, 'DUPLICATE_HEADER');
-    } else {
-      headers.set(name, `${collapseSpaces(earlier)},${collapseSpaces(value)}`);
-    }
+    headers.add(rawHeaders[index]!.toLowerCase(), rawHeaders[index + 1]!);
   }
   return headers;
+}
+
+/** The dozen headers of a request, compared one by one: to hash names that nobody has seen yet costs several times as much. */
+class HeaderList implements HeaderMap {
+  readonly #names: string[] = [];
+  readonly #values: string[] = [];
+
+  add(name: string, value: string): void {
+    const at = this.#names.indexOf(name);
+    if (at < 0) {
+      this.#names.push(name);
+      this.#values.push(value);
+    } else if (SINGLE_HEADERS.includes(name)) {
+      throw invalidSignature(`The header '${name}' must not appear more than once.`, 'DUPLICATE_HEADER');
+    } else {
+      this.#values[at] = `${collapseSpaces(this.#values[at]!)},${collapseSpaces(value)}`;
+    }
+  }
+
+  get(name: string): string | undefined {
+    const at = this.#names.indexOf(name);
+    return at < 0 ? undefined : this.#values[at];
+  }
+
+  has(name: string): boolean {
+    return this.#names.includes(name);
+  }
+
+  keys(): ArrayIterator<string> {
+    return this.#names.values();
+  }
 }
 
 /**

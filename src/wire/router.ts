@@ -20,12 +20,17 @@ export interface Match<H> {
 }
 
 interface Node<H> {
-  literals: Map<string, Node<H>> | undefined;
+  readonly literals: Literal<H>[];
   label: Node<H> | undefined;
   readonly routes: Map<string, Route<H>>;
 }
 
-const newNode = <H>(): Node<H> => ({ literals: undefined, label: undefined, routes: new Map() });
+interface Literal<H> {
+  readonly segment: string;
+  readonly node: Node<H>;
+}
+
+const newNode = <H>(): Node<H> => ({ literals: [], label: undefined, routes: new Map() });
 
 /**
  * @param handlers by operation name. An operation without a handler, or a handler without an operation, is an error at
@@ -52,10 +57,12 @@ function add<H>(root: Node<H>, operation: Operation, handler: H): void {
       node.label ??= newNode();
       node = node.label;
     } else {
-      node.literals ??= new Map();
-      const next = node.literals.get(segment) ?? newNode<H>();
-      node.literals.set(segment, next);
-      node = next;
+      let literal = node.literals.find((known) => known.segment === segment);
+      if (!literal) {
+        literal = { segment, node: newNode() };
+        node.literals.push(literal);
+      }
+      node = literal.node;
     }
   }
   if (node.routes.has(operation.method)) throw new Error(`two operations at ${operation.method} ${operation.uri}`);
@@ -78,6 +85,14 @@ function ambiguous(path: string, start: number, end: number): boolean {
   return length === 0 || (path[start] === '.' && (length === 1 || path[start + 1] === '.'));
 }
 
+/** There are a dozen of them at most: compared in place, where a map would have to be asked with a segment cut out. */
+function literalAt<H>(literals: readonly Literal<H>[], path: string, start: number, end: number) {
+  for (const literal of literals) {
+    if (literal.segment.length === end - start && path.startsWith(literal.segment, start)) return literal.node;
+  }
+  return undefined;
+}
+
 /** Goes along the path instead of splitting it: every request comes this way. */
 function match<H>(root: Node<H>, method: string, path: string): Match<H> | undefined {
   if (!path.startsWith('/')) return undefined;
@@ -87,12 +102,11 @@ function match<H>(root: Node<H>, method: string, path: string): Match<H> | undef
   for (let start = 1, end = 0; end < pathEnd; start = end + 1) {
     end = path.indexOf('/', start);
     if (end < 0 || end > pathEnd) end = pathEnd;
-    const segment = path.slice(start, end);
-    const literal = node.literals?.get(segment);
+    const literal = literalAt(node.literals, path, start, end);
     if (literal) {
       node = literal;
     } else if (node.label && !ambiguous(path, start, end)) {
-      labels.push(segment);
+      labels.push(path.slice(start, end));
       node = node.label;
     } else {
       return undefined;

@@ -9,7 +9,7 @@ import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'node:http';
 import type { Server as TlsServer } from 'node:https';
 import type { Socket } from 'node:net';
-import type { Operation } from '../contract/operation.ts';
+import { API_PREFIX, type Operation } from '../contract/operation.ts';
 import { type OutwardError, ServiceError, validationFailed } from '../errors.ts';
 import type { SignedRequest } from './canonical-request.ts';
 import { answerPlain, PLAIN_BODY_BYTES_MAX, type PlainPlace, type PlainPlaces } from './plain.ts';
@@ -181,9 +181,9 @@ async function serve<H, P>(
     const target = request.url!;
     const queryAt = target.indexOf('?');
     const path = queryAt < 0 ? target : target.slice(0, queryAt);
-    const plainly = plain.get(`${request.method} ${path}`);
-    const place = plainly ? { operation: path, answer: plainly } : api.findPlace?.(request.method!, path);
-    isForAll = place === undefined && !plain.has(`POST ${path}`);
+    const isOfApi = path.startsWith(API_PREFIX);
+    const place = isOfApi ? undefined : findPlace(api, plain, request.method!, path);
+    isForAll = isOfApi || (place === undefined && !plain.has(`POST ${path}`));
     if (request.method === 'OPTIONS') {
       status = answer(request, response, 204, requestId, '', isForAll ? PREFLIGHT_HEADERS : []);
       return;
@@ -220,6 +220,11 @@ async function serve<H, P>(
   }
 }
 
+function findPlace<H, P>(api: Api<H, P>, plain: PlainPlaces, method: string, path: string): PlainPlace | undefined {
+  const answer = plain.get(`${method} ${path}`);
+  return answer ? { operation: path, answer } : api.findPlace?.(method, path);
+}
+
 /** Whether a body was announced; reading none costs nothing then. */
 function hasBody({ headers }: IncomingMessage): boolean {
   return headers['content-length'] !== undefined || headers['transfer-encoding'] !== undefined;
@@ -249,7 +254,7 @@ function readBody(request: IncomingMessage, bodyBytesMax: number): Promise<Buffe
       if (length > bodyBytesMax) reject(tooLarge(bodyBytesMax));
       else resolve(body.subarray(0, length));
     });
-    request.on('error', reject);
+    // An error that broke it off is followed by this, and nobody else needs to hear of it.
     request.on('close', () => {
       if (!request.complete) reject(new RequestAborted());
     });
