@@ -1,24 +1,41 @@
 /**
- * What a workstation on QEMU costs beside the same machine started by hand: the time from the call until it is usable and
- * its first picture is there, and its memory. By hand is QEMU with the same guest, memory, processor and devices, an
- * unencrypted disk, no confinement and nobody who keeps records.
+ * What a workstation on QEMU costs beside the same machine started by hand: the time from the call that asks for one to its
+ * first picture in an artist's browser, and its memory. The whole product is measured as it is used: a server in a process
+ * of its own, the vendor's client, and a Chromium that is open already. The two take turns, and never run side by side.
  */
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { copyFileSync, mkdirSync, rmSync } from 'node:fs';
-import { connect } from 'node:net';
 import { join } from 'node:path';
-import { connectAgent } from '../../src/compute/guest-agent.ts';
-import { acceleration, QEMU } from '../../src/compute/qemu-command.ts';
-import { keepGuests, LINUX, QemuBench, statusOf } from '../support/qemu-bench.ts';
-import { greetDesktop } from '../support/rfb.ts';
-import { temporaryDirectory } from '../support/temporary.ts';
+import {
+  CreateStreamingSessionCommand,
+  DeleteStreamingSessionCommand,
+  type NimbleClient,
+  type StreamingImage,
+  type StreamingSession,
+} from '@aws-sdk/client-nimble';
+import type { BrowserContext, Page } from 'playwright-core';
+import {
+  createImage,
+  type NamedSession,
+  openStream,
+  readyLaunchProfile,
+  readyStudio,
+  settledImage,
+  settledSession,
+} from '../e2e/api.ts';
+import { openBrowser, showsPicture } from '../e2e/browser.ts';
+import { sdkClient } from '../e2e/clients.ts';
+import { Installation } from '../e2e/installation.ts';
+import { statusOf } from '../support/qemu-bench.ts';
+import { type Owner, temporaryDirectory } from '../support/temporary.ts';
 import { tinyImage } from '../support/tiny-image.ts';
-import { workstationRequest } from '../support/workstation.ts';
+import { until } from '../support/until.ts';
+import { startByHand } from './by-hand.ts';
 import { median } from './load.ts';
 
 export interface WorkstationCosts {
-  readonly ms: number;
+  /** From the call until the session was seen to be READY. */
+  readonly readyMs: number;
+  /** From there until the picture was in the browser. */
+  readonly pictureMs: number;
   readonly byHandMs: number;
   /** The median of the rounds' own ratios. */
   readonly ratio: number;
@@ -27,93 +44,90 @@ export interface WorkstationCosts {
   readonly residentMib: number;
 }
 
-const GUEST_MIB = 192;
-const LIMIT_MS = 300_000;
+type Started = Pick<WorkstationCosts, 'readyMs' | 'pictureMs' | 'residentMib'>;
 
-/** What a guest finds in a workstation for Linux beside its disk and its agent's port: it takes time to start each. */
-const DEVICES = [
-  ...['-vga', 'none', '-device', 'virtio-vga,xres=1280,yres=800'],
-  ...['-device', 'qemu-xhci', '-device', 'usb-tablet'],
-  ...['-device', 'virtio-rng-pci', '-device', 'virtio-balloon-pci,free-page-reporting=on'],
-  ...['-netdev', 'user,id=net,restrict=on,ipv6=off', '-device', 'virtio-net-pci,netdev=net,romfile='],
-];
+const GUEST_MIB = 192;
+const INSTANCE_TYPE = 'g4dn.xlarge';
 
 export async function measureWorkstations(rounds: number): Promise<WorkstationCosts> {
-  const cleanings: (() => void | Promise<void>)[] = [];
-  const owner = { after: (clean: () => void | Promise<void>) => void cleanings.unshift(clean) };
-  try {
-    keepGuests(owner);
-    const bench = new QemuBench(owner);
-    await bench.addGuest('linux', 'linux');
-    const compute = await bench.open({ agentMs: LIMIT_MS });
-    await compute.accelerator();
-    const directory = temporaryDirectory(owner);
-    const ours: number[] = [];
-    const byHand: number[] = [];
-    let residentMib = 0;
-    for (let round = 1; round <= rounds; round += 1) {
-      byHand.push(await startByHand(join(directory, String(round))));
-      const id = `bench-${round}`;
-      const signal = AbortSignal.timeout(LIMIT_MS);
-      const before = performance.now();
-      await compute.ensure(workstationRequest({ id, fence: 1, imageId: 'linux', instanceType: LINUX, signal }));
-      const connection = await (await compute.open(id, signal)).connect(signal);
-      await greetDesktop(connection);
-      ours.push(performance.now() - before);
-      connection.destroy();
-      residentMib = Math.max(residentMib, residentOf(bench.pidOf(id)!));
-      await compute.destroy({ id, fence: 2, signal });
-    }
-    const ratio = median(ours.map((ms, index) => ms / byHand[index]!));
-    return { ms: median(ours), byHandMs: median(byHand), ratio, guestMib: GUEST_MIB, residentMib };
-  } finally {
-    for (const clean of cleanings) await clean();
+  await using cleanings = new AsyncDisposableStack();
+  const owner: Owner = { after: (clean) => cleanings.defer(clean) };
+  const desk = await furnish(owner);
+  const directory = temporaryDirectory(owner);
+  const byHand: number[] = [];
+  const ours: Started[] = [];
+  for (let round = 1; round <= rounds; round += 1) {
+    byHand.push(await startByHand(join(directory, String(round)), GUEST_MIB));
+    ours.push(await startOurs(desk));
   }
+  return {
+    readyMs: median(ours.map(({ readyMs }) => readyMs)),
+    pictureMs: median(ours.map(({ pictureMs }) => pictureMs)),
+    byHandMs: median(byHand),
+    ratio: median(ours.map(({ readyMs, pictureMs }, index) => (readyMs + pictureMs) / byHand[index]!)),
+    guestMib: GUEST_MIB,
+    residentMib: Math.max(...ours.map(({ residentMib }) => residentMib)),
+  };
 }
 
-async function startByHand(directory: string): Promise<number> {
-  mkdirSync(directory);
-  const disk = join(directory, 'disk.qcow2');
-  copyFileSync(await tinyImage(), disk);
-  const before = performance.now();
-  const machine = spawn(
-    QEMU,
-    [
-      ...['-nodefaults', '-no-user-config', ...acceleration('tcg')],
-      ...['-machine', 'pc,usb=off,vmport=off,hpet=off', '-smp', '1', '-m', String(GUEST_MIB)],
-      ...['-display', 'none', '-vnc', 'unix:display'],
-      ...DEVICES,
-      ...['-drive', `file=${disk},format=qcow2,if=virtio`],
-      ...['-device', 'virtio-serial', '-chardev', 'socket,id=agent,path=agent,server=on,wait=off'],
-      ...['-device', 'virtserialport,chardev=agent,name=org.qemu.guest_agent.0'],
-    ],
-    { cwd: directory, stdio: 'ignore' },
-  );
-  try {
-    const signal = AbortSignal.timeout(LIMIT_MS);
-    (await untilListening(() => connectAgent(directory, 'agent', signal), signal)).close();
-    const connection = connect(join(directory, 'display'));
-    await greetDesktop(connection);
-    connection.destroy();
-    return performance.now() - before;
-  } finally {
-    const ended = once(machine, 'exit');
-    machine.kill('SIGKILL');
-    await ended;
-    rmSync(directory, { recursive: true });
-  }
+/** What is there before an artist's day begins. */
+interface Desk {
+  readonly installation: Installation;
+  readonly client: NimbleClient;
+  readonly context: BrowserContext;
+  readonly studioId: string;
+  readonly launchProfileId: string;
 }
 
-async function untilListening<T>(attempt: () => Promise<T>, signal: AbortSignal): Promise<T> {
-  for (;;) {
-    try {
-      return await attempt();
-    } catch (error) {
-      signal.throwIfAborted();
-      if (!/ENOENT|ECONNREFUSED/.test((error as Error).message)) throw error;
-    }
-    await new Promise(setImmediate);
-  }
+async function furnish(owner: Owner): Promise<Desk> {
+  const installation = new Installation(owner, {
+    BACKLOT_COMPUTE: 'qemu',
+    BACKLOT_COMPUTE_ACCELERATOR: 'tcg',
+    BACKLOT_INSTANCE_TYPES: `${INSTANCE_TYPE}=1:${GUEST_MIB}`,
+  });
+  const client = sdkClient(owner, installation, await installation.start());
+  const studioId = await readyStudio(client, 'film');
+  const words = ['machine-image', 'import', await tinyImage(), '--platform', 'LINUX'];
+  const { ec2ImageId } = await installation.json<{ ec2ImageId: string }>(words);
+  const imageId = await createImage(client, studioId, ec2ImageId);
+  requireState('READY', await settledImage(client, studioId, imageId));
+  const launchProfileId = await readyLaunchProfile(client, studioId, imageId, {
+    clipboardMode: 'DISABLED',
+    ec2InstanceTypes: [INSTANCE_TYPE],
+  });
+  const { context } = await openBrowser(owner);
+  return { installation, client, context, studioId, launchProfileId };
+}
+
+/** One session, from the call to the picture; it is gone when this ends. */
+async function startOurs({ installation, client, context, studioId, launchProfileId }: Desk): Promise<Started> {
+  const page = await context.newPage();
+  const calledAt = performance.now();
+  const { session } = await client.send(new CreateStreamingSessionCommand({ studioId, launchProfileId }));
+  const named = { studioId, sessionId: session!.sessionId! };
+  requireState('READY', await settledSession(client, named));
+  const readyAt = performance.now();
+  await look(page, await openStream(client, named));
+  const seenAt = performance.now();
+  const residentMib = residentOf(installation.machineOf(named.sessionId)!);
+  await page.close();
+  await remove(client, named);
+  return { readyMs: readyAt - calledAt, pictureMs: seenAt - readyAt, residentMib };
+}
+
+async function look(page: Page, url: string): Promise<void> {
+  await page.goto(url);
+  await until('the page shows a picture', () => showsPicture(page));
+}
+
+async function remove(client: NimbleClient, named: NamedSession): Promise<void> {
+  await client.send(new DeleteStreamingSessionCommand(named));
+  requireState('DELETED', await settledSession(client, named));
+}
+
+/** What failed is no measurement. */
+function requireState(wanted: string, { state, statusMessage }: StreamingImage | StreamingSession): void {
+  if (state !== wanted) throw new Error(`it is ${state}: ${statusMessage}`);
 }
 
 function residentOf(pid: number): number {

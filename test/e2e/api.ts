@@ -2,17 +2,21 @@
 import {
   CreateLaunchProfileCommand,
   CreateStreamingImageCommand,
+  CreateStreamingSessionStreamCommand,
   CreateStudioCommand,
   type CreateStudioCommandInput,
   CreateStudioComponentCommand,
   DeleteStreamingImageCommand,
   GetLaunchProfileCommand,
   GetStreamingImageCommand,
+  GetStreamingSessionCommand,
+  GetStreamingSessionStreamCommand,
   GetStudioCommand,
   GetStudioComponentCommand,
   type NimbleClient,
   type StreamConfigurationCreate,
   type StreamingImage,
+  type StreamingSession,
   type Studio,
 } from '@aws-sdk/client-nimble';
 import { until } from '../support/until.ts';
@@ -20,8 +24,8 @@ import { until } from '../support/until.ts';
 /** A machine image that does not exist: an image of it fails at once, which is enough where no bytes are asked for. */
 export const ABSENT = 'ami-0123456789abcdef0';
 
-/** An image takes two seconds of a processor's time, of which a busy machine may have little. */
-const LIMIT_MS = 180_000;
+/** An image takes two seconds of a processor's time, and a machine's start fifteen: a busy host may have little of it. */
+const LIMIT_MS = 240_000;
 
 const inProgress = ({ state }: { readonly state?: string }) => state!.endsWith('_IN_PROGRESS');
 
@@ -123,4 +127,30 @@ export async function readyLaunchProfile(
     return answer.launchProfile!.state === 'READY';
   });
   return launchProfileId!;
+}
+
+export interface NamedSession {
+  readonly studioId: string;
+  readonly sessionId: string;
+}
+
+/** The session when nothing is done with it any more. */
+export function settledSession(client: NimbleClient, named: NamedSession): Promise<StreamingSession> {
+  const probe = async () => {
+    const { session } = await client.send(new GetStreamingSessionCommand(named));
+    return !inProgress(session!) && session!;
+  };
+  return until(`session ${named.sessionId} comes to rest`, probe, LIMIT_MS);
+}
+
+/** The address of a new stream of a session that is READY, which opens its desktop once. */
+export async function openStream(client: NimbleClient, named: NamedSession): Promise<string> {
+  const made = await client.send(new CreateStreamingSessionStreamCommand(named));
+  const { streamId } = made.stream!;
+  const stream = await until(`stream ${streamId} comes to rest`, async () => {
+    const answer = await client.send(new GetStreamingSessionStreamCommand({ ...named, streamId }));
+    return !inProgress(answer.stream!) && answer.stream!;
+  });
+  if (stream.state !== 'READY') throw new Error(`the stream is ${stream.state}: ${stream.statusCode}`);
+  return stream.url!;
 }

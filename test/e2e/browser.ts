@@ -1,4 +1,4 @@
-/** Debian's Chromium, with nothing but what a test needs, gone with its profile when the test ends. */
+/** Debian's Chromium, with nothing but what a test needs, gone with its profile when the test ends; what it shows of a desktop. */
 import { type BrowserContext, chromium, type Page } from 'playwright-core';
 import { type Owner, temporaryDirectory } from '../support/temporary.ts';
 
@@ -37,4 +37,14 @@ export async function openBrowser(t: Owner, { width = 1280, height = 800 } = {})
     }
   });
   return { context, page, complaints };
+}
+
+/** Whether anything on the screen of a stream's page is not black. @throws Error before there is a screen. */
+export async function showsPicture(page: Page): Promise<boolean> {
+  const script = `(() => {
+    const canvas = document.querySelector('#screen canvas');
+    const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+    return data.some((value, index) => index % 4 !== 3 && value > 96);
+  })()`;
+  return (await page.evaluate(script)) as boolean;
 }

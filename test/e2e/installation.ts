@@ -12,7 +12,9 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
-import { processesIn } from '../../src/compute/detached.ts';
+import { leaveGroup } from '../../src/compute/cgroup.ts';
+import { isAlive, kill, processesIn } from '../../src/compute/detached.ts';
+import { groupOf } from '../../src/compute/qemu-machine.ts';
 import type { SandboxedWorkstation } from '../../src/compute/sandbox.ts';
 import { killMarked } from '../../src/compute/sandbox-process.ts';
 import { until } from '../support/until.ts';
@@ -202,10 +204,19 @@ export class Installation {
     return JSON.parse(stdout) as T;
   }
 
+  /** The process of a session's virtual machine, while there is one. */
+  machineOf(sessionId: string): number | undefined {
+    return processesIn(this.path('compute', 'qemu', sessionId, 'run'))[0]?.pid;
+  }
+
   /** Virtual machines and sandboxes outlive the server that started them, on purpose. */
   async #endMachines(): Promise<void> {
     for (const id of namesIn(this.path('compute', 'qemu'))) {
-      for (const { pid } of processesIn(this.path('compute', 'qemu', id, 'run'))) process.kill(pid, 'SIGKILL');
+      for (const mark of processesIn(this.path('compute', 'qemu', id, 'run'))) {
+        kill(mark);
+        await until('the machine has ended', () => !isAlive(mark));
+        await leaveGroup(groupOf(id, mark));
+      }
     }
     await endSandboxes(this.path('compute', 'sandbox'));
   }

@@ -11,7 +11,6 @@ import { setTimeout as delay } from 'node:timers/promises';
 import {
   CreateStreamingSessionCommand,
   DeleteStreamingSessionCommand,
-  GetStreamingSessionCommand,
   type NimbleClient,
   StartStreamingSessionCommand,
   StopStreamingSessionCommand,
@@ -19,8 +18,14 @@ import {
 import { isAlive, processesIn } from '../../src/compute/detached.ts';
 import type { QemuWorkstation } from '../../src/compute/qemu.ts';
 import { tinyImage } from '../support/tiny-image.ts';
-import { until } from '../support/until.ts';
-import { createImage, readyLaunchProfile, readyStudio, settledImage } from './api.ts';
+import {
+  createImage,
+  type NamedSession,
+  readyLaunchProfile,
+  readyStudio,
+  settledImage,
+  settledSession,
+} from './api.ts';
 import { sdkClient } from './clients.ts';
 import { Installation, type RunningServer } from './installation.ts';
 
@@ -97,15 +102,8 @@ async function killAtEach(steps: Steps, id: string): Promise<void> {
   }
 }
 
-async function settled(client: NimbleClient, named: { studioId: string; sessionId: string }, state: string) {
-  const session = await until(
-    `the session is at rest`,
-    async () => {
-      const answer = await client.send(new GetStreamingSessionCommand(named));
-      return !answer.session!.state!.endsWith('_IN_PROGRESS') && answer.session!;
-    },
-    LIMIT_MS,
-  );
+async function settled(client: NimbleClient, named: NamedSession, state: string): Promise<void> {
+  const session = await settledSession(client, named);
   assert.equal(session.state, state, `${session.statusCode}: ${session.statusMessage}`);
 }
 

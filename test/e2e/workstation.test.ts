@@ -12,11 +12,9 @@ import { setTimeout as delay } from 'node:timers/promises';
 import {
   CreateLaunchProfileCommand,
   CreateStreamingSessionCommand,
-  CreateStreamingSessionStreamCommand,
   CreateStudioComponentCommand,
   DeleteStreamingSessionCommand,
   GetStreamingSessionCommand,
-  GetStreamingSessionStreamCommand,
   ListStreamingSessionBackupsCommand,
   type NimbleClient,
   StartStreamingSessionCommand,
@@ -24,14 +22,13 @@ import {
   type StreamingSession,
   waitUntilLaunchProfileReady,
   waitUntilStreamingImageReady,
-  waitUntilStreamingSessionStreamReady,
   waitUntilStudioComponentReady,
 } from '@aws-sdk/client-nimble';
 import type { Page } from 'playwright-core';
 import { tinyImage } from '../support/tiny-image.ts';
 import { until } from '../support/until.ts';
-import { createImage, readyStudio } from './api.ts';
-import { openBrowser } from './browser.ts';
+import { createImage, openStream, readyStudio } from './api.ts';
+import { openBrowser, showsPicture } from './browser.ts';
 import { sdkClient } from './clients.ts';
 import { Installation, type RunningServer } from './installation.ts';
 
@@ -130,30 +127,12 @@ async function startSession(): Promise<string> {
   return session!.sessionId!;
 }
 
-async function openStream(sessionId: string): Promise<string> {
-  const named = { studioId, sessionId };
-  const { stream } = await client.send(new CreateStreamingSessionStreamCommand(named));
-  const { streamId } = stream!;
-  await waitUntilStreamingSessionStreamReady(waiting(client), { ...named, streamId });
-  return (await client.send(new GetStreamingSessionStreamCommand({ ...named, streamId }))).stream!.url!;
-}
-
 /** In a browser of nobody: what it may see, the address alone says. */
 async function look(t: TestContext, url: string): Promise<Page> {
   const { page } = await openBrowser(t);
   await page.goto(url);
   await until('the page shows a picture', () => showsPicture(page), LIMIT_MS);
   return page;
-}
-
-/** Whether anything on the screen is not black. */
-async function showsPicture(page: Page): Promise<boolean> {
-  const script = `(() => {
-    const canvas = document.querySelector('#screen canvas');
-    const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
-    return data.some((value, index) => index % 4 !== 3 && value > 96);
-  })()`;
-  return (await page.evaluate(script)) as boolean;
 }
 
 /** By the key that they stand on. The guest hears of keys, not of characters, and Playwright presses no Shift by itself. */
@@ -183,25 +162,13 @@ async function serialLine(sessionId: string, says: RegExp): Promise<void> {
   );
 }
 
-/** The process of its virtual machine. */
-function machineOf(sessionId: string): number | undefined {
-  for (const name of readdirSync('/proc').filter((one) => /^\d+$/.test(one))) {
-    try {
-      if (readFileSync(`/proc/${name}/cmdline`, 'utf8').includes(`\0workstation-${sessionId}\0`)) return Number(name);
-    } catch {
-      // It has ended since.
-    }
-  }
-  return undefined;
-}
-
 describe('a workstation', () => {
   let sessionId = '';
 
   it('boots from the image, runs the scripts of its profile, and its desktop answers to the keyboard', async (t) => {
     sessionId = await startSession();
     await serialLine(sessionId, /greeting: hello from the studio/);
-    const page = await look(t, await openStream(sessionId));
+    const page = await look(t, await openStream(client, { studioId, sessionId }));
     // The words that are read back are made by the guest: an echo of what was typed alone would not have them.
     await typeInto(page, 'expr 20 + 22 | tee /data/answer /dev/ttyS0; sync');
     await serialLine(sessionId, /^42\s*$/m);
@@ -223,7 +190,7 @@ describe('a workstation', () => {
     await server.kill();
     server = await installation.start({ port: server.port });
     await sessionIn(sessionId, 'READY');
-    const page = await look(t, await openStream(sessionId));
+    const page = await look(t, await openStream(client, { studioId, sessionId }));
     await typeInto(page, 'expr 30 + 3 > /dev/ttyS0');
     await serialLine(sessionId, /^33\s*$/m);
   });
@@ -235,19 +202,19 @@ describe('a workstation', () => {
     const [backup] = streamingSessionBackups!.filter((one) => one.sessionId === sessionId && one.state === 'READY');
     await client.send(new StartStreamingSessionCommand({ studioId, sessionId, backupId: backup!.backupId! }));
     await sessionIn(sessionId, 'READY');
-    const page = await look(t, await openStream(sessionId));
+    const page = await look(t, await openStream(client, { studioId, sessionId }));
     await typeInto(page, 'cat /data/answer > /dev/ttyS0');
     await serialLine(sessionId, /^42\s*$/m);
   });
 
   it('is seen to have ended when its machine dies, and goes on with what it wrote', async (t) => {
-    process.kill(machineOf(sessionId)!, 'SIGKILL');
+    process.kill(installation.machineOf(sessionId)!, 'SIGKILL');
     const { volumeRetentionMode, statusMessage, stoppedBy } = await sessionIn(sessionId, 'STOPPED');
     assert.deepEqual([volumeRetentionMode, stoppedBy], ['RETAIN', undefined]);
     assert.match(statusMessage!, /ended by itself/);
     await client.send(new StartStreamingSessionCommand({ studioId, sessionId }));
     await sessionIn(sessionId, 'READY');
-    const page = await look(t, await openStream(sessionId));
+    const page = await look(t, await openStream(client, { studioId, sessionId }));
     await typeInto(page, 'cat /data/answer > /dev/ttyS0');
     await serialLine(sessionId, /^42\s*$/m);
   });
@@ -255,7 +222,7 @@ describe('a workstation', () => {
   it('is gone when its session is deleted', async () => {
     await client.send(new DeleteStreamingSessionCommand({ studioId, sessionId }));
     await sessionIn(sessionId, 'DELETED');
-    assert.equal(machineOf(sessionId), undefined);
+    assert.equal(installation.machineOf(sessionId), undefined);
     assert.deepEqual(readdirSync(installation.path('compute', 'qemu')), []);
   });
 });
