@@ -16,8 +16,9 @@ const FIRST_DESCRIPTOR = 3;
 const LOOK_AGAIN_MS = 20;
 /** Where the kernel says who is running. */
 const BOOT_ID = '/proc/sys/kernel/random/boot_id';
-/** Field 22 of /proc/PID/stat, counted from the state, which is the first after the name. */
+/** Fields 3, 20 and 22 of /proc/PID/stat, counted from the state, which is the first after the name. */
 const STAT_STATE = 0;
+const STAT_THREADS = 17;
 const STAT_STARTED_AT = 19;
 
 /** A process, in a form that can be kept: it is never mistaken for a later one of the same id. */
@@ -114,12 +115,16 @@ async function wrapper({ limits, user, deviceGroup }: DetachedRequest): Promise<
   ];
 }
 
-/** When the process was started; undefined when there is none, or only what is left of one. */
+/**
+ * When the process was started; undefined when there is none, or only what is left of one. Its state is that of its first
+ * thread: while another is left it still holds its files, and may write to them.
+ */
 export function startOf(pid: number): string | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
     const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-    if (fields[STAT_STATE] === 'Z' || fields[STAT_STATE] === 'X') return undefined;
+    const isGone = fields[STAT_STATE] === 'Z' || fields[STAT_STATE] === 'X';
+    if (isGone && Number(fields[STAT_THREADS]) <= 1) return undefined;
     return `${readFileSync(BOOT_ID, 'latin1').trim()}/${fields[STAT_STARTED_AT]}`;
   } catch {
     return undefined;

@@ -325,7 +325,7 @@ test('of twenty that come at once as many run as there is room for; the rest is 
   await stop(compute, found[0]!.id);
   await compute.ensure(start('late'));
   process.kill(bench.pidOf('late')!, 'SIGKILL');
-  await until('it has ended', () => bench.pidOf('late') === undefined, REAL_MS);
+  await until('it has ended', async () => !(await stateOf(compute, 'late'))!.running, REAL_MS);
   await compute.ensure(start('later'));
   const restarted = await bench.open({ memoryMib: room * (32 + OVERHEAD_MIB) });
   await assert.rejects(restarted.ensure(start('too-late')), failsWith('INSUFFICIENT_CAPACITY'));

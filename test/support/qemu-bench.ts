@@ -6,7 +6,7 @@ import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFi
 import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { leaveGroup } from '../../src/compute/cgroup.ts';
-import { processesIn } from '../../src/compute/detached.ts';
+import { isAlive, kill, processesIn } from '../../src/compute/detached.ts';
 import {
   openQemuCompute,
   type QemuCompute,
@@ -117,11 +117,10 @@ export class QemuBench {
 
   async killAll(): Promise<void> {
     const places = existsSync(this.directory) ? readdirSync(this.directory) : [];
-    const running = () => places.flatMap((id) => processesIn(this.runPlace(id)).map((mark) => ({ id, mark })));
-    const killed = running();
-    for (const { mark } of killed) process.kill(mark.pid, 'SIGKILL');
-    await until('every machine has ended', () => running().length === 0, KILLED_WITHIN_MS);
-    for (const { id, mark } of killed) await leaveGroup(groupOf(id, mark));
+    const running = places.flatMap((id) => processesIn(this.runPlace(id)).map((mark) => ({ id, mark })));
+    for (const { mark } of running) kill(mark);
+    await until('every machine has ended', () => !running.some(({ mark }) => isAlive(mark)), KILLED_WITHIN_MS);
+    for (const { id, mark } of running) await leaveGroup(groupOf(id, mark));
   }
 }
 
