@@ -4,7 +4,7 @@
  * it prints what it measured and writes it to docs/benchmarks.md.
  */
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -32,28 +32,32 @@ import { measureWorkstations } from './workstations.ts';
 const { values: flags } = parseArgs({
   options: {
     rounds: { type: 'string', default: '7' },
-    seconds: { type: 'string', default: '2' },
+    bursts: { type: 'string', default: '15' },
+    seconds: { type: 'string', default: '1' },
     connections: { type: 'string', default: '64' },
     only: { type: 'string', default: '' },
     images: { type: 'string', default: '1000000' },
     'import-gib': { type: 'string', default: '10' },
     glance: { type: 'string', default: 'http://127.0.0.1:9292' },
     profile: { type: 'boolean', default: false },
+    write: { type: 'boolean', default: false },
   },
 });
 
-const USAGE = `npm run bench -- [--rounds N] [--seconds N] [--connections N] [--images N] [--import-gib N]
-  [--only throughput|postgres|scale|authorization|due|streams|start|memory|workstations|sandbox|glance] [--glance URL] [--profile]
-docs/benchmarks.md is written only by a whole run; --profile leaves a .cpuprofile in .bench-profile`;
+const USAGE = `npm run bench -- [--rounds N] [--bursts N] [--seconds N] [--connections N] [--images N] [--import-gib N]
+  [--only throughput|postgres|scale|authorization|due|streams|start|memory|workstations|sandbox|glance] [--write] [--glance URL] [--profile]
+A whole run writes docs/benchmarks.md, and one with --write the section it measured; --profile leaves a .cpuprofile in .bench-profile`;
 
 const rounds = Number(flags.rounds);
+/** Of each server, in turns: many short ones, as what else the machine does changes from second to second. */
+const bursts = Number(flags.bursts);
 const seconds = Number(flags.seconds);
 const directory = mkdtempSync(join(tmpdir(), 'backlot-bench-'));
 const load = { directory, connections: Number(flags.connections), seconds, core: '1' };
 /** More than a server can answer in a burst, so that no token comes twice; and more than the store keeps ready. */
-const requestsPerBurst = seconds * 15_000;
+const requestsPerBurst = Math.max(seconds * 15_000, 30_000);
 /** The same for servers that ask a database for every answer. */
-const postgresRequests = seconds * 5_000;
+const postgresRequests = Math.max(seconds * 10_000, 10_000);
 const FEW_IMAGES = 100;
 
 /** What may be aimed for, as a ratio to the bare server. */
@@ -86,9 +90,11 @@ async function sameAnswer(bare: RunningServer, { server, base, imageIds }: Studi
 
 const middle = (all: readonly Costed[], of: keyof Costed) => median(all.map((one) => one[of]));
 
+const WARM_UP_BURSTS = 6;
+
 /** Both servers are measured as they run all day: with their code compiled. */
 async function warmUp(servers: readonly RunningServer[], requests: readonly string[]): Promise<void> {
-  for (let round = 0; round < 3; round += 1) {
+  for (let round = 0; round < WARM_UP_BURSTS; round += 1) {
     for (const { url } of servers) await burst(url, requests, load);
   }
 }
@@ -99,7 +105,7 @@ async function throughput(bare: RunningServer): Promise<void> {
   const studio = await makeStudio(server, FEW_IMAGES);
   report('## Throughput\n');
   report(
-    `${load.connections} connections, signed requests as the JavaScript client sends them, every change synced to disk before it is answered. The ratio is the median of ${rounds} rounds, each a burst of ${seconds} s against the bare server and one against Backlot; three rounds before them warm both up.\n`,
+    `${load.connections} connections, signed requests as the JavaScript client sends them, every change synced to disk before it is answered. The ratio is the median of ${bursts} rounds, each a burst of ${seconds} s against the bare server and one against Backlot; ${WARM_UP_BURSTS} rounds before them warm both up.\n`,
   );
   report('| | ratio to bare | aim | p50 ms | p99 ms | CPU µs a request | bare: p50 ms | p99 ms | CPU µs |');
   report('|---|---|---|---|---|---|---|---|---|');
@@ -108,7 +114,7 @@ async function throughput(bare: RunningServer): Promise<void> {
     await warmUp([bare, server], make(studio, requestsPerBurst));
     const ours: Costed[] = [];
     const bares: Costed[] = [];
-    for (let round = 0; round < rounds; round += 1) {
+    for (let round = 0; round < bursts; round += 1) {
       const requests = make(studio, requestsPerBurst);
       bares.push(await measured(bare, requests));
       ours.push(await measured(server, requests));
@@ -172,7 +178,7 @@ async function postgresRow(bare: RunningServer, pair: PostgresPair, name: string
   const bares: Measured[] = [];
   const alone: Measured[] = [];
   const both: Measured[] = [];
-  for (let round = 0; round < rounds; round += 1) {
+  for (let round = 0; round < bursts; round += 1) {
     const requests = make(studio, postgresRequests);
     bares.push(await burst(bare.url, requests, load));
     alone.push(await burst(studio.server.url, requests, load));
@@ -198,8 +204,7 @@ async function scale(): Promise<void> {
   report('|---|---|---|');
   for (const [name, make] of Object.entries(CASES)) {
     const ratios: number[] = [];
-    // A ratio of two disks' moods: more rounds than elsewhere.
-    for (let round = 0; round < 2 * rounds; round += 1) {
+    for (let round = 0; round < bursts; round += 1) {
       const small = await measured(few.server, make(few, requestsPerBurst));
       const large = await measured(full.server, make(full, requestsPerBurst));
       ratios.push(large.medianMs / small.medianMs);
@@ -331,19 +336,21 @@ async function sandboxes(): Promise<void> {
   );
 }
 
-/** What was measured replaces what was measured before; the notes are kept. */
+/** Each section that was measured replaces the one of the same name; the others and the notes are kept. */
 function writeDocument(): void {
   const file = 'docs/benchmarks.md';
-  let notes = '';
-  try {
-    notes = readFileSync(file, 'utf8').split(NOTES)[1] ?? '';
-  } catch {
-    // The first run has no notes yet.
-  }
+  const [measured = '', notes = ''] = existsSync(file) ? readFileSync(file, 'utf8').split(NOTES) : [];
+  const sections = new Map([...sectionsOf(measured), ...sectionsOf(lines.join('\n'))]);
   writeFileSync(
     file,
-    `${HEADER}\nOne run of \`npm run bench\` on ${machine()}.\n\n${lines.join('\n').trim()}\n${NOTES}${notes}`,
+    `${HEADER}\nOn ${machine()}. Each section is of one run of \`npm run bench\`.\n\n${[...sections.values()].join('\n\n')}\n${NOTES}${notes}`,
   );
+}
+
+/** By heading. */
+function sectionsOf(text: string): [string, string][] {
+  const starts = text.split(/^(?=## )/m).filter((section) => section.startsWith('## '));
+  return starts.map((section) => [section.split('\n', 1)[0]!, section.trim()]);
 }
 
 async function main(): Promise<void> {
@@ -370,7 +377,7 @@ async function main(): Promise<void> {
   if (wanted('workstations')) await workstations();
   if (wanted('sandbox')) await sandboxes();
   if (wanted('glance')) await glance();
-  if (flags.only === '') writeDocument();
+  if (flags.only === '' || flags.write) writeDocument();
 }
 
 try {
