@@ -8,6 +8,7 @@
  */
 import { spawn } from 'node:child_process';
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { isSystemError } from '../files.ts';
 import { isRoot, requireTool, TOOL_DIRECTORIES, type WorkstationUser } from '../images/confined.ts';
 import { pause } from './changes.ts';
 
@@ -141,16 +142,37 @@ export function processesIn(directory: string): ProcessMark[] {
   for (const name of readdirSync('/proc')) {
     const pid = Number(name);
     if (!Number.isInteger(pid)) continue;
-    try {
-      const current = readlinkSync(`/proc/${pid}/cwd`);
-      if (current !== directory && current !== `${directory} (deleted)`) continue;
-    } catch {
-      continue;
-    }
+    const current = workingDirectoryOf(pid);
+    if (current !== directory && current !== `${directory} (deleted)`) continue;
     const startedAt = startOf(pid);
     if (startedAt !== undefined) marks.push({ pid, startedAt });
   }
   return marks;
+}
+
+/** Undefined where it is not for us to know. A process whose first thread is gone tells it by its other threads alone. */
+function workingDirectoryOf(pid: number): string | undefined {
+  try {
+    return readlinkSync(`/proc/${pid}/cwd`);
+  } catch (error) {
+    if (!isSystemError(error, 'ENOENT')) return undefined;
+  }
+  for (const thread of threadsOf(pid)) {
+    try {
+      return readlinkSync(`/proc/${pid}/task/${thread}/cwd`);
+    } catch {
+      // The first one, or it has ended since.
+    }
+  }
+  return undefined;
+}
+
+function threadsOf(pid: number): string[] {
+  try {
+    return readdirSync(`/proc/${pid}/task`);
+  } catch {
+    return [];
+  }
 }
 
 /** Ends it at once and for certain. */

@@ -148,8 +148,8 @@ export async function requireStudio(store: Store, studioId: string): Promise<Row
 
 /** The studio, unless it is deleted. @throws ServiceError ResourceNotFoundException */
 export async function requireLiveStudio(store: Store, studioId: string): Promise<Row> {
-  const row = await store.get(KIND.studio, studioId);
-  if (!row || row.state === 'DELETED') throw resourceNotFound('Studio', studioId);
+  const row = await requireStudio(store, studioId);
+  if (row.state === 'DELETED') throw resourceNotFound('Studio', studioId);
   return row;
 }
 

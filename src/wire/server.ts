@@ -181,6 +181,7 @@ async function serve<H, P>(
     const target = request.url!;
     const queryAt = target.indexOf('?');
     const path = queryAt < 0 ? target : target.slice(0, queryAt);
+    // None of the places outside begins like the API: nearly every request is spared two look-ups.
     const isOfApi = path.startsWith(API_PREFIX);
     const place = isOfApi ? undefined : findPlace(api, plain, request.method!, path);
     isForAll = isOfApi || (place === undefined && !plain.has(`POST ${path}`));
@@ -254,7 +255,7 @@ function readBody(request: IncomingMessage, bodyBytesMax: number): Promise<Buffe
       if (length > bodyBytesMax) reject(tooLarge(bodyBytesMax));
       else resolve(body.subarray(0, length));
     });
-    // An error that broke it off is followed by this, and nobody else needs to hear of it.
+    // Also where an error broke it off, which Node tells only those who listen for it.
     request.on('close', () => {
       if (!request.complete) reject(new RequestAborted());
     });

@@ -32,8 +32,8 @@ import { measureWorkstations } from './workstations.ts';
 const { values: flags } = parseArgs({
   options: {
     rounds: { type: 'string', default: '7' },
-    bursts: { type: 'string', default: '15' },
-    seconds: { type: 'string', default: '1' },
+    bursts: { type: 'string', default: '9' },
+    seconds: { type: 'string', default: '2' },
     connections: { type: 'string', default: '64' },
     only: { type: 'string', default: '' },
     images: { type: 'string', default: '1000000' },
@@ -44,12 +44,14 @@ const { values: flags } = parseArgs({
   },
 });
 
+const PARTS = 'throughput postgres scale authorization due streams start memory workstations sandbox glance'.split(' ');
 const USAGE = `npm run bench -- [--rounds N] [--bursts N] [--seconds N] [--connections N] [--images N] [--import-gib N]
-  [--only throughput|postgres|scale|authorization|due|streams|start|memory|workstations|sandbox|glance] [--write] [--glance URL] [--profile]
-A whole run writes docs/benchmarks.md, and one with --write the section it measured; --profile leaves a .cpuprofile in .bench-profile`;
+  [--only PART] [--write] [--glance URL] [--profile]
+A whole run writes docs/benchmarks.md, and one with --write the section it measured; --profile leaves a .cpuprofile in .bench-profile.
+Parts: ${PARTS.join(', ')}`;
 
 const rounds = Number(flags.rounds);
-/** Of each server, in turns: many short ones, as what else the machine does changes from second to second. */
+/** Of each server, in turns: many, as what else the machine does changes from second to second. */
 const bursts = Number(flags.bursts);
 const seconds = Number(flags.seconds);
 const directory = mkdtempSync(join(tmpdir(), 'backlot-bench-'));
@@ -90,11 +92,12 @@ async function sameAnswer(bare: RunningServer, { server, base, imageIds }: Studi
 
 const middle = (all: readonly Costed[], of: keyof Costed) => median(all.map((one) => one[of]));
 
-const WARM_UP_BURSTS = 6;
+const WARM_UP_BURSTS = 4;
 
 /** Both servers are measured as they run all day: with their code compiled. */
-async function warmUp(servers: readonly RunningServer[], requests: readonly string[]): Promise<void> {
+async function warmUp(servers: readonly RunningServer[], make: () => readonly string[]): Promise<void> {
   for (let round = 0; round < WARM_UP_BURSTS; round += 1) {
+    const requests = make();
     for (const { url } of servers) await burst(url, requests, load);
   }
 }
@@ -111,7 +114,7 @@ async function throughput(bare: RunningServer): Promise<void> {
   report('|---|---|---|---|---|---|---|---|---|');
   for (const [name, make] of Object.entries(CASES)) {
     await sameAnswer(bare, studio, name);
-    await warmUp([bare, server], make(studio, requestsPerBurst));
+    await warmUp([bare, server], () => make(studio, requestsPerBurst));
     const ours: Costed[] = [];
     const bares: Costed[] = [];
     for (let round = 0; round < bursts; round += 1) {
@@ -174,7 +177,8 @@ async function postgresRow(bare: RunningServer, pair: PostgresPair, name: string
   const make = CASES[name]!;
   const [studio] = pair.studios;
   await sameAnswer(bare, studio, name);
-  for (const { server } of pair.studios) await warmUp([server], make({ ...studio, server }, postgresRequests));
+  await warmUp([bare], () => make(studio, postgresRequests));
+  for (const each of pair.studios) await warmUp([each.server], () => make(each, postgresRequests));
   const bares: Measured[] = [];
   const alone: Measured[] = [];
   const both: Measured[] = [];
@@ -198,7 +202,7 @@ async function scale(): Promise<void> {
   const full = await makeStudio(await startBacklot({ dataDir: join(directory, 'scale-many'), port: 18_645 }), many);
   report('## Scale\n');
   report(
-    `The median time of a request with ${many.toLocaleString('en')} images in one studio, against ${FEW_IMAGES}; requests go to ${requestsPerBurst.toLocaleString('en')} different images in turn.\n`,
+    `The median time of a request with ${many.toLocaleString('en')} images in one studio, against ${FEW_IMAGES}, over ${bursts} rounds of ${seconds} s. Each request of a round and of those after it goes to another image, as far as there are so many.\n`,
   );
   report('| | ratio of medians | aim |');
   report('|---|---|---|');
@@ -323,7 +327,7 @@ async function workstations(): Promise<void> {
   report('## Workstations on QEMU\n');
   report(
     `From the call CreateStreamingSession to the first picture in a browser, of a tiny Linux under TCG: ${ratio.toFixed(2)} times (aim: at most 1.25) what the same guest takes in a QEMU started by hand until its agent answers and its display gives the first picture over RFB, without a browser. ` +
-      `The ratio is the median of ${rounds} rounds, in which the two take turns. By hand it took ${seconds(costs.byHandMs)}; the session was READY after ${seconds(costs.readyMs)}, and its picture in the browser ${seconds(costs.pictureMs)} later, with a server that runs, the JavaScript client, and a Chromium that is open. Nothing here is pinned to a core. ` +
+      `The ratio is the median of ${rounds} rounds, in which the two take turns; it was ${costs.ratios.map((one) => one.toFixed(2)).join(', ')}. At the median it took ${seconds(costs.byHandMs)} by hand; the session was READY after ${seconds(costs.readyMs)}, and its picture in the browser ${seconds(costs.pictureMs)} later, with a server that runs, the JavaScript client, and a Chromium that is open. Nothing here is pinned to a core. ` +
       `QEMU of a session is ${residentMib.toFixed(0)} MiB resident, with ${guestMib} MiB of memory for the guest (aim: at most 150 MB more).\n`,
   );
 }
@@ -336,11 +340,12 @@ async function sandboxes(): Promise<void> {
   );
 }
 
-/** Each section that was measured replaces the one of the same name; the others and the notes are kept. */
+/** A whole run replaces all sections, and a part the one of its name where this machine wrote the rest; the notes are kept. */
 function writeDocument(): void {
   const file = 'docs/benchmarks.md';
   const [measured = '', notes = ''] = existsSync(file) ? readFileSync(file, 'utf8').split(NOTES) : [];
-  const sections = new Map([...sectionsOf(measured), ...sectionsOf(lines.join('\n'))]);
+  const kept = flags.only !== '' && measured.includes(machine()) ? sectionsOf(measured) : [];
+  const sections = new Map([...kept, ...sectionsOf(lines.join('\n'))]);
   writeFileSync(
     file,
     `${HEADER}\nOn ${machine()}. Each section is of one run of \`npm run bench\`.\n\n${[...sections.values()].join('\n\n')}\n${NOTES}${notes}`,
@@ -354,6 +359,11 @@ function sectionsOf(text: string): [string, string][] {
 }
 
 async function main(): Promise<void> {
+  if (flags.only !== '' && !PARTS.includes(flags.only)) {
+    process.stderr.write(`There is no part ${flags.only}.\n${USAGE}\n`);
+    process.exitCode = 1;
+    return;
+  }
   try {
     execFileSync('wrk', ['--version'], { stdio: 'ignore' });
   } catch (error) {

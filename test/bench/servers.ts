@@ -223,10 +223,14 @@ function update(base: string, id: string, serial: number): LoadRequest {
 function spread(make: (base: string, id: string, serial: number) => LoadRequest) {
   // A large prime: consecutive requests meet different images, and many of them.
   const STRIDE = 7_919;
+  let made = 0;
   return ({ server, base, imageIds }: Studio, count: number): string[] => {
     const sign = server.sign();
-    return Array.from({ length: count }, (_, serial) =>
-      sign(make(base, imageIds[(serial * STRIDE) % imageIds.length]!, serial)),
+    // Where the requests before have ended: what the store keeps ready of theirs must not answer these.
+    const first = made;
+    made += count;
+    return Array.from({ length: count }, (_, index) =>
+      sign(make(base, imageIds[((first + index) * STRIDE) % imageIds.length]!, first + index)),
     );
   };
 }

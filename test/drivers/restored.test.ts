@@ -10,7 +10,6 @@ import { makeBackup } from '../../src/backup/make.ts';
 import { restoreBackup } from '../../src/backup/restore.ts';
 import { systemClock } from '../../src/clock.ts';
 import { type Compute, ComputeFailure, type WorkstationRequest } from '../../src/compute/compute.ts';
-import { processesIn } from '../../src/compute/detached.ts';
 import { openQemuCompute, type QemuWorkstation } from '../../src/compute/qemu.ts';
 import { openRecords, type Records } from '../../src/compute/records.ts';
 import { openSandboxCompute, type SandboxedWorkstation } from '../../src/compute/sandbox.ts';
@@ -19,6 +18,7 @@ import type { Keys } from '../../src/keys/keys.ts';
 import { createLog } from '../../src/log.ts';
 import { openSqlite } from '../../src/store/sqlite.ts';
 import { openEngineKeys } from '../support/engine-keys.ts';
+import { endMachines } from '../support/machines.ts';
 import { keepGuests, QemuBench, TINY } from '../support/qemu-bench.ts';
 import { sandboxBench } from '../support/sandbox.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
@@ -66,11 +66,7 @@ describe('virtual machines that come back', () => {
     const images = new QemuBench(t);
     await images.addGuest('image', 'counting');
     const places = new Set<string>();
-    t.after(async () => {
-      const running = () => [...places].flatMap((place) => processesIn(place));
-      for (const { pid } of running()) process.kill(pid, 'SIGKILL');
-      await until('every machine has ended', () => running().length === 0, REAL_MS);
-    });
+    t.after(() => endMachines([...places]));
     const dataAt = (path: string) => openData(path, images.keys, (id) => id === 'image');
     const open = async ({ path, keys }: Data): Promise<Compute> => {
       const directory = join(path, 'compute/qemu');

@@ -12,11 +12,10 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
-import { leaveGroup } from '../../src/compute/cgroup.ts';
-import { isAlive, kill, processesIn } from '../../src/compute/detached.ts';
-import { groupOf } from '../../src/compute/qemu-machine.ts';
+import { processesIn } from '../../src/compute/detached.ts';
 import type { SandboxedWorkstation } from '../../src/compute/sandbox.ts';
 import { killMarked } from '../../src/compute/sandbox-process.ts';
+import { endMachines } from '../support/machines.ts';
 import { until } from '../support/until.ts';
 
 export const PROJECT = resolve(import.meta.dirname, '../..');
@@ -211,13 +210,8 @@ export class Installation {
 
   /** Virtual machines and sandboxes outlive the server that started them, on purpose. */
   async #endMachines(): Promise<void> {
-    for (const id of namesIn(this.path('compute', 'qemu'))) {
-      for (const mark of processesIn(this.path('compute', 'qemu', id, 'run'))) {
-        kill(mark);
-        await until('the machine has ended', () => !isAlive(mark));
-        await leaveGroup(groupOf(id, mark));
-      }
-    }
+    const ids = namesIn(this.path('compute', 'qemu'));
+    await endMachines(ids.map((id) => this.path('compute', 'qemu', id, 'run')));
     await endSandboxes(this.path('compute', 'sandbox'));
   }
 

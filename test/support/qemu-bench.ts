@@ -5,8 +5,7 @@
 import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
-import { leaveGroup } from '../../src/compute/cgroup.ts';
-import { isAlive, kill, processesIn } from '../../src/compute/detached.ts';
+import { processesIn } from '../../src/compute/detached.ts';
 import {
   openQemuCompute,
   type QemuCompute,
@@ -14,20 +13,18 @@ import {
   type QemuSettings,
   type QemuWorkstation,
 } from '../../src/compute/qemu.ts';
-import { groupOf } from '../../src/compute/qemu-machine.ts';
 import { openRecords, type Records } from '../../src/compute/records.ts';
 import { createFile, withFile } from '../../src/files.ts';
 import { Confinement } from '../../src/images/confined.ts';
 import { encryptDisk } from '../../src/images/encrypt.ts';
 import { type BootSector, bootSectorDisk } from './boot-sector.ts';
 import { ManualClock } from './domain.ts';
+import { endMachines } from './machines.ts';
 import { SimulatedKeys } from './simulated.ts';
 import { type Owner, temporaryDirectory } from './temporary.ts';
 import { tinyImage } from './tiny-image.ts';
-import { until } from './until.ts';
 
 const PASSPHRASE = Buffer.from('a passphrase for every image of the tests').toString('base64');
-const KILLED_WITHIN_MS = 120_000;
 
 /** Small and quick: what the tests mean by an instance type. */
 export const TINY = 'tiny.small';
@@ -116,11 +113,8 @@ export class QemuBench {
   }
 
   async killAll(): Promise<void> {
-    const places = existsSync(this.directory) ? readdirSync(this.directory) : [];
-    const running = places.flatMap((id) => processesIn(this.runPlace(id)).map((mark) => ({ id, mark })));
-    for (const { mark } of running) kill(mark);
-    await until('every machine has ended', () => !running.some(({ mark }) => isAlive(mark)), KILLED_WITHIN_MS);
-    for (const { id, mark } of running) await leaveGroup(groupOf(id, mark));
+    const ids = existsSync(this.directory) ? readdirSync(this.directory) : [];
+    await endMachines(ids.map((id) => this.runPlace(id)));
   }
 }
 
