@@ -1,6 +1,9 @@
 /** Debian's Chromium, with nothing but what a test needs, gone with its profile when the test ends; what it shows of a desktop. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { type BrowserContext, chromium, type Page } from 'playwright-core';
-import { type Owner, temporaryDirectory } from '../support/temporary.ts';
+import type { Owner } from '../support/temporary.ts';
 
 const CHROMIUM = '/usr/bin/chromium';
 const FLAGS = [
@@ -21,13 +24,18 @@ export interface Browser {
 }
 
 export async function openBrowser(t: Owner, { width = 1280, height = 800 } = {}): Promise<Browser> {
-  const context = await chromium.launchPersistentContext(temporaryDirectory(t), {
+  const profile = mkdtempSync(join(tmpdir(), 'backlot-chromium-'));
+  const context = await chromium.launchPersistentContext(profile, {
     executablePath: CHROMIUM,
     headless: true,
     args: FLAGS,
     viewport: { width, height },
   });
-  t.after(() => context.close());
+  t.after(async () => {
+    await context.close();
+    // The last of its processes may still write.
+    rmSync(profile, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 });
+  });
   const page = context.pages()[0] ?? (await context.newPage());
   const complaints: string[] = [];
   page.on('pageerror', (error) => complaints.push(error.message));
