@@ -57,11 +57,7 @@ export function machineArguments(machine: MachineCommand): string[] {
     ...['-add-fd', `fd=${machine.imageDescriptor},set=${IMAGE_SET}`],
     ...['-add-fd', `fd=${machine.volumeDescriptor},set=${VOLUME_SET}`],
     ...['-display', 'none', '-vnc', `unix:${DISPLAY}`],
-    ...['-vga', 'none', '-device', `${screenDevice(platform)},xres=1280,yres=800`],
-    ...['-device', 'qemu-xhci,id=usb', '-device', 'usb-tablet,bus=usb.0'],
-    ...['-device', 'virtio-rng-pci'],
-    ...['-device', 'virtio-balloon-pci,free-page-reporting=on'],
-    ...networkArguments(network, platform),
+    ...guestDevices(platform, network),
     ...monitorArguments(MONITOR),
     ...monitorArguments(SECOND_MONITOR),
     ...['-device', 'virtio-serial'],
@@ -71,6 +67,17 @@ export function machineArguments(machine: MachineCommand): string[] {
     ...['-chardev', `ringbuf,id=${SERIAL_BUFFER},size=${BUFFER_BYTES}`, '-serial', `chardev:${SERIAL_BUFFER}`],
     ...['-chardev', `ringbuf,id=${FIRMWARE_BUFFER},size=${BUFFER_BYTES}`],
     ...['-device', `isa-debugcon,iobase=0x402,chardev=${FIRMWARE_BUFFER}`],
+  ];
+}
+
+/** What a guest finds beside its disk, its clock and its agent's port. */
+export function guestDevices(platform: Platform, network: NetworkMode): string[] {
+  return [
+    ...['-vga', 'none', '-device', `${screenDevice(platform)},xres=1280,yres=800`],
+    ...['-device', 'qemu-xhci,id=usb', '-device', 'usb-tablet,bus=usb.0'],
+    ...['-device', 'virtio-rng-pci'],
+    ...['-device', 'virtio-balloon-pci,free-page-reporting=on'],
+    ...networkArguments(network, platform),
   ];
 }
 

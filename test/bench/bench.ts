@@ -343,8 +343,8 @@ async function sandboxes(): Promise<void> {
 /** A whole run replaces all sections, and a part the one of its name where this machine wrote the rest; the notes are kept. */
 function writeDocument(): void {
   const file = 'docs/benchmarks.md';
-  const [measured = '', notes = ''] = existsSync(file) ? readFileSync(file, 'utf8').split(NOTES) : [];
-  const kept = flags.only !== '' && measured.includes(machine()) ? sectionsOf(measured) : [];
+  const [before = '', notes = ''] = existsSync(file) ? readFileSync(file, 'utf8').split(NOTES) : [];
+  const kept = flags.only !== '' && before.includes(machine()) ? sectionsOf(before) : [];
   const sections = new Map([...kept, ...sectionsOf(lines.join('\n'))]);
   writeFileSync(
     file,

@@ -8,19 +8,11 @@ import { copyFileSync, mkdirSync, rmSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { connectAgent } from '../../src/compute/guest-agent.ts';
-import { acceleration, QEMU } from '../../src/compute/qemu-command.ts';
+import { acceleration, guestDevices, QEMU } from '../../src/compute/qemu-command.ts';
 import { greetDesktop } from '../support/rfb.ts';
 import { tinyImage } from '../support/tiny-image.ts';
 
 const LIMIT_MS = 300_000;
-
-/** What a guest finds in a workstation for Linux beside its disk and its agent's port: it takes time to start each. */
-const DEVICES = [
-  ...['-vga', 'none', '-device', 'virtio-vga,xres=1280,yres=800'],
-  ...['-device', 'qemu-xhci', '-device', 'usb-tablet'],
-  ...['-device', 'virtio-rng-pci', '-device', 'virtio-balloon-pci,free-page-reporting=on'],
-  ...['-netdev', 'user,id=net,restrict=on,ipv6=off', '-device', 'virtio-net-pci,netdev=net,romfile='],
-];
 
 /**
  * Starts one in a directory of its own, and ends it.
@@ -37,7 +29,7 @@ export async function startByHand(directory: string, guestMib: number): Promise<
       ...['-nodefaults', '-no-user-config', ...acceleration('tcg')],
       ...['-machine', 'pc,usb=off,vmport=off,hpet=off', '-smp', '1', '-m', String(guestMib)],
       ...['-display', 'none', '-vnc', 'unix:display'],
-      ...DEVICES,
+      ...guestDevices('LINUX', 'none'),
       ...['-drive', `file=${disk},format=qcow2,if=virtio`],
       ...['-device', 'virtio-serial', '-chardev', 'socket,id=agent,path=agent,server=on,wait=off'],
       ...['-device', 'virtserialport,chardev=agent,name=org.qemu.guest_agent.0'],
