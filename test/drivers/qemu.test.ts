@@ -81,7 +81,15 @@ test('a machine has few rights, and no key of its disks is where others could re
   assert.equal(statusOf(pid, 'NoNewPrivs'), '1');
   assert.equal(statusOf(pid, 'Seccomp'), '2');
   assert.match(readFileSync(`/proc/${pid}/limits`, 'latin1'), /Max core file size +0 +0/);
+  assert.match(readFileSync(`/proc/${pid}/limits`, 'latin1'), /Max address space +\d+ +\d+/);
   const isRoot = process.getuid!() === 0;
+  // Where the server may make no groups, the limits of the process are all there is.
+  const memory = '/sys/fs/cgroup/memory';
+  if (isRoot && existsSync(join(memory, 'cgroup.procs'))) {
+    const group = /:memory:(\/backlot-workstations\/.+)/.exec(readFileSync(`/proc/${pid}/cgroup`, 'latin1'))![1]!;
+    const bytes = Number(readFileSync(join(memory, group, 'memory.limit_in_bytes'), 'latin1'));
+    assert.ok(bytes > 32 * 2 ** 20 && bytes < 2 ** 30, `${bytes}`);
+  }
   const users = statusOf(pid, 'Uid')!.split(/\s+/);
   for (const user of users) assert.equal(user === '0', false);
   if (isRoot) {

@@ -45,6 +45,8 @@ function colourAt(page: Page, square: number): Promise<number[]> {
 }
 
 const XK_A = 0x61;
+/** Where other layouts have it, an English one has the semicolon. */
+const XK_O_DIAERESIS = 0xf6;
 const XK_CONTROL = 0xffe3;
 const XK_ALT = 0xffe9;
 const XK_DELETE = 0xffff;
@@ -66,9 +68,15 @@ describe('the page of a stream', { concurrency: false }, () => {
     await until('the key has come', () => streams.desktop.keys.includes(XK_A));
     await until('the picture shows it', async () => `${await colourAt(page, 0)}` === `${colourOf(XK_A)}`);
 
+    await page.evaluate(`for (const type of ['keydown', 'keyup']) {
+      const event = new KeyboardEvent(type, { key: 'ö', code: 'Semicolon', bubbles: true });
+      document.querySelector('#screen canvas').dispatchEvent(event);
+    }`);
+    await until('the character of another layout has come', () => streams.desktop.keys.includes(XK_O_DIAERESIS));
+
     await page.getByRole('button', { name: 'Ctrl+Alt+Del' }).click();
-    await until('they have come', () => streams.desktop.keys.length >= 4);
-    assert.deepEqual(streams.desktop.keys.slice(1), [XK_CONTROL, XK_ALT, XK_DELETE]);
+    await until('they have come', () => streams.desktop.keys.length >= 5);
+    assert.deepEqual(streams.desktop.keys.slice(2), [XK_CONTROL, XK_ALT, XK_DELETE]);
 
     // It fills the window as far as its shape lets it.
     const box = (await page.locator('#screen canvas').boundingBox())!;
