@@ -7,23 +7,8 @@ import { constants } from 'node:fs';
 import { copyFile, type FileHandle, open, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { copyWhole, createFile, FILE_MODE, isSystemError, requireFileName, syncDirectory, withFile } from '../files.ts';
-import { type Confinement, closeSecret, inheritedPath, openSecret } from '../images/confined.ts';
+import { encryptedDiskBytes, formatEncryptedDisk } from '../images/encrypted-disk.ts';
 import { ComputeFailure } from './compute.ts';
-
-/** Fields of the qcow2 header, QEMU's docs/interop/qcow2. */
-const HEADER_BYTES = 104;
-const QCOW2_MAGIC = 0x51_46_49_fb;
-const HEADER_BACKING_OFFSET = 8;
-const HEADER_VIRTUAL_BYTES = 24;
-const HEADER_CRYPT_METHOD = 32;
-const HEADER_INCOMPATIBLE_FEATURES = 72;
-const CRYPT_METHOD_LUKS = 2;
-
-const CREATE_MS_MAX = 120_000;
-/** A new volume holds its tables and the header of the encryption. */
-const NEW_VOLUME_BYTES_MAX = 2 ** 30;
-/** The largest disk that is ever opened: what a header says is not trusted further. */
-const VIRTUAL_BYTES_MAX = 64 * 2 ** 40;
 
 export const volumePath = (directory: string) => join(directory, 'volume.qcow2');
 export const backupPath = (directory: string, backupId: string) =>
@@ -31,17 +16,8 @@ export const backupPath = (directory: string, backupId: string) =>
 
 /** How large the encrypted disk is for a guest. @throws ComputeFailure where the file is not such a disk. */
 export async function virtualBytesOf(image: FileHandle): Promise<number> {
-  const header = Buffer.alloc(HEADER_BYTES);
-  await image.read(header, 0, HEADER_BYTES, 0);
-  const bytes = Number(header.readBigUInt64BE(HEADER_VIRTUAL_BYTES));
-  const sound =
-    header.readUInt32BE(0) === QCOW2_MAGIC &&
-    header.readUInt32BE(HEADER_CRYPT_METHOD) === CRYPT_METHOD_LUKS &&
-    header.readBigUInt64BE(HEADER_BACKING_OFFSET) === 0n &&
-    header.readBigUInt64BE(HEADER_INCOMPATIBLE_FEATURES) === 0n &&
-    bytes > 0 &&
-    bytes <= VIRTUAL_BYTES_MAX;
-  if (sound) return bytes;
+  const bytes = await encryptedDiskBytes(image);
+  if (bytes !== undefined) return bytes;
   throw imageDamaged('the header of the streaming image is not that of an encrypted disk');
 }
 
@@ -53,49 +29,14 @@ export function imageDamaged(inward: string): ComputeFailure {
   );
 }
 
-export interface NewVolume {
-  /** An empty file. */
-  readonly file: FileHandle;
-  readonly virtualBytes: number;
-  readonly passphrase: Uint8Array;
-  /** A private directory, for machines without memory to keep a secret in. */
-  readonly scratch: string;
-  readonly signal: AbortSignal;
-}
-
-/** Makes an empty volume of the file. @throws ComputeFailure, ImageFailure; the signal's reason. */
-export async function formatVolume(confinement: Confinement, volume: NewVolume): Promise<void> {
-  const secret = await openSecret(volume.passphrase, volume.scratch);
+/** Makes an empty volume of the file, which must be empty; it is on the disk when the promise resolves. @throws ComputeFailure */
+export async function formatVolume(file: FileHandle, virtualBytes: number, passphrase: Uint8Array): Promise<void> {
   try {
-    const outcome = await confinement.run({
-      tool: 'qemu-img',
-      arguments: [
-        ...['create', '-q', '-f', 'qcow2'],
-        ...['--object', `secret,id=passphrase,file=${inheritedPath(1)}`],
-        // Making a guess at the passphrase slow is for passphrases that people choose; ours holds 256 random bits.
-        ...['-o', 'encrypt.format=luks,encrypt.key-secret=passphrase,encrypt.iter-time=10'],
-        ...[inheritedPath(0), String(volume.virtualBytes)],
-      ],
-      files: [
-        { handle: volume.file, access: 'write' },
-        { handle: secret, access: 'read' },
-      ],
-      fileBytesMax: NEW_VOLUME_BYTES_MAX,
-      timeLimitMs: CREATE_MS_MAX,
-      signal: volume.signal,
-    });
-    if (outcome.exitCode !== 0) {
-      const inward = `qemu-img ended with ${outcome.exitSignal ?? outcome.exitCode}: ${outcome.errors.trim()}`;
-      if (/No space left on device|Disk quota exceeded/.test(outcome.errors)) throw diskFull(inward);
-      throw new ComputeFailure('INTERNAL_ERROR', 'The volume of this session could not be made.', {
-        retryable: true,
-        inward,
-      });
-    }
-  } finally {
-    await closeSecret(secret);
+    await formatEncryptedDisk(file, virtualBytes, passphrase);
+    await file.sync();
+  } catch (error) {
+    throw isDiskFull(error) ? diskFull((error as Error).message) : error;
   }
-  await volume.file.sync();
 }
 
 /** Opens a file for a volume that is yet to be made; what a start that died has left of one is thrown away. */
@@ -124,7 +65,7 @@ export async function copyDisk(source: string, target: string, signal: AbortSign
     await syncDirectory(dirname(target));
   } catch (error) {
     await rm(partial, { force: true });
-    throw isSystemError(error, 'ENOSPC', 'EDQUOT', 'EFBIG') ? diskFull((error as Error).message) : error;
+    throw isDiskFull(error) ? diskFull((error as Error).message) : error;
   }
 }
 
@@ -145,6 +86,10 @@ export async function exists(path: string): Promise<boolean> {
     () => true,
     () => false,
   );
+}
+
+export function isDiskFull(error: unknown): boolean {
+  return isSystemError(error, 'ENOSPC', 'EDQUOT', 'EFBIG');
 }
 
 export function diskFull(inward: string, retryable = false): ComputeFailure {

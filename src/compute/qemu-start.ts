@@ -7,7 +7,6 @@ import { constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import type { Clock } from '../clock.ts';
 import { syncDirectory } from '../files.ts';
-import type { Confinement } from '../images/confined.ts';
 import type { Images } from '../images/images.ts';
 import type { Keys } from '../keys/keys.ts';
 import type { Log } from '../log.ts';
@@ -41,7 +40,6 @@ export interface StartParts {
   readonly keys: Pick<Keys, 'generate' | 'unseal'>;
   readonly log: Log;
   readonly settings: QemuSettings;
-  readonly confinement: Confinement;
   readonly change: ChangeRecord<QemuWorkstation>;
   readonly accelerator: () => Promise<AcceleratorFound>;
 }
@@ -121,11 +119,10 @@ async function startWithDisks(
         machine = await startMachine(wanted, both, (event) => events.note(event));
         return machine;
       },
-      async (both) => {
+      async () => {
         await requireKey(parts.keys, request, volume !== null);
         const unsealed: DiskKeys = { image: await parts.keys.unseal(imageId), volume: await parts.keys.unseal(id) };
-        const created = { file, virtualBytes, passphrase: unsealed.volume, scratch: place, signal: both };
-        if (!volume) await formatVolume(parts.confinement, created);
+        if (!volume) await formatVolume(file, virtualBytes, unsealed.volume);
         return unsealed;
       },
     );

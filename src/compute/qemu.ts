@@ -9,8 +9,8 @@
  */
 import { mkdir, readdir, realpath, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { DIRECTORY_MODE, isSystemError, makePrivateDirectory, requireFileName, syncDirectory } from '../files.ts';
-import { Confinement, requireTool, TOOL_PACKAGES } from '../images/confined.ts';
+import { DIRECTORY_MODE, makePrivateDirectory, requireFileName, syncDirectory } from '../files.ts';
+import { requireTool, TOOL_PACKAGES } from '../images/confined.ts';
 import { ImageFailure } from '../images/images.ts';
 import { KeyUnavailable } from '../keys/keys.ts';
 import { type AcceleratorFound, findAccelerator } from './accelerator.ts';
@@ -30,7 +30,7 @@ import { type InstanceSize, instanceSize } from './instance-types.ts';
 import type { MachineEngineOptions } from './machine-engine.ts';
 import { QEMU } from './qemu-command.ts';
 import { openDesktop } from './qemu-desktop.ts';
-import { backupPath, copyDisk, diskFull, exists, volumePath } from './qemu-disk.ts';
+import { backupPath, copyDisk, diskFull, exists, isDiskFull, volumePath } from './qemu-disk.ts';
 import { endMachine } from './qemu-machine.ts';
 import { ABSENT, QEMU_DEFAULTS, type QemuSettings, type QemuWorkstation, type Volume } from './qemu-records.ts';
 import { progressOf, type Start, type StartParts, startWorkstation, takeOver } from './qemu-start.ts';
@@ -48,7 +48,7 @@ export interface QemuCompute extends Compute {
   accelerator(): Promise<AcceleratorFound>;
 }
 
-const TOOLS = [QEMU, 'qemu-img', 'prlimit', 'setpriv'];
+const TOOLS = [QEMU, 'prlimit', 'setpriv'];
 const RUN_DIRECTORY = 'run';
 /** Of a workstation's directory: its id. */
 const PLACE = /^[A-Za-z0-9_-]{1,64}$/;
@@ -78,7 +78,6 @@ class QemuMachines implements QemuCompute {
   readonly #change: ChangeRecord<QemuWorkstation>;
   readonly #readAll: () => Promise<FoundRecord<QemuWorkstation>[]>;
   readonly #effects = new Effects();
-  readonly #confinement = new Confinement();
   /** Of the machines that this process knows to run. */
   readonly #marks = new Map<string, ProcessMark>();
   #accelerator: Promise<AcceleratorFound> | undefined;
@@ -267,7 +266,6 @@ class QemuMachines implements QemuCompute {
     const parts: StartParts = {
       ...this.#options,
       settings: this.#settings,
-      confinement: this.#confinement,
       change: this.#change,
       accelerator: () => this.accelerator(),
     };
@@ -347,8 +345,4 @@ function asComputeFailure(error: unknown, signal: AbortSignal, isWorthRetrying =
     inward,
     cause: error,
   });
-}
-
-function isDiskFull(error: unknown): boolean {
-  return isSystemError(error, 'ENOSPC', 'EDQUOT', 'EFBIG');
 }

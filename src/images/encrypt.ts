@@ -7,21 +7,13 @@
  */
 import type { FileHandle } from 'node:fs/promises';
 import { type ConfinedOutcome, type Confinement, closeSecret, inheritedPath, openSecret } from './confined.ts';
+import { encryptedDiskBytes } from './encrypted-disk.ts';
 import { ImageFailure } from './images.ts';
 import type { DiskFormat } from './inspect.ts';
 
 /** The slowest disks in use write about 10 MiB a second; a conversion that is slower still is taken for hung. */
 const TIME_LIMIT_BASE_MS = 600_000;
 const TIME_LIMIT_PER_GIBIBYTE_MS = 120_000;
-
-const QCOW2_MAGIC = 0x51_46_49_fb;
-/** Fields of the qcow2 header, QEMU's docs/interop/qcow2. */
-const HEADER_BYTES = 104;
-const HEADER_BACKING_OFFSET = 8;
-const HEADER_VIRTUAL_BYTES = 24;
-const HEADER_CRYPT_METHOD = 32;
-const HEADER_INCOMPATIBLE_FEATURES = 72;
-const CRYPT_METHOD_LUKS = 2;
 
 export interface EncryptRequest {
   /** Accepted by inspection as a disk of `sourceFormat`. */
@@ -134,15 +126,7 @@ export function noSpace(inward: string, cause?: unknown): ImageFailure {
 
 /** A tool that forgot to encrypt must not go unnoticed. */
 async function requireEncrypted(target: FileHandle, virtualBytes: number): Promise<void> {
-  const header = Buffer.alloc(HEADER_BYTES);
-  await target.read(header, 0, HEADER_BYTES, 0);
-  const sound =
-    header.readUInt32BE(0) === QCOW2_MAGIC &&
-    header.readUInt32BE(HEADER_CRYPT_METHOD) === CRYPT_METHOD_LUKS &&
-    header.readBigUInt64BE(HEADER_VIRTUAL_BYTES) === BigInt(virtualBytes) &&
-    header.readBigUInt64BE(HEADER_BACKING_OFFSET) === 0n &&
-    header.readBigUInt64BE(HEADER_INCOMPATIBLE_FEATURES) === 0n;
-  if (sound) return;
+  if ((await encryptedDiskBytes(target)) === virtualBytes) return;
   throw new ImageFailure(
     'TOOL_FAILED',
     'The disk could not be encrypted. The administrator finds the reason in the log.',
