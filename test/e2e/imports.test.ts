@@ -3,6 +3,7 @@
  * wait their turn; and whoever looks sees how far each one is.
  */
 import assert from 'node:assert/strict';
+import { statSync } from 'node:fs';
 import { after, before, it } from 'node:test';
 import { type NimbleClient, paginateListStreamingImages, type StreamingImage } from '@aws-sdk/client-nimble';
 import { openFilesOf, toolsHolding } from '../drivers/tools.ts';
@@ -14,6 +15,7 @@ import { Installation } from './installation.ts';
 
 /** All of them together, one after another, on a machine that does other things as well. */
 const LIMIT_MS = 240_000;
+const STATUS_BLOCK_BYTES = 512;
 
 /** The lease is short so that progress, which is written with its renewals, is shown often. */
 const installation = new Installation({ after }, { BACKLOT_LEASE_SECONDS: '3' });
@@ -37,14 +39,38 @@ function beingCopied(): Map<number, string> {
   return new Map(copies);
 }
 
+/** Half of what is in the disk: a tool that has written as much has said that it is neither at its beginning nor its end. */
+const HALF_WAY_BYTES = 40 * 2 ** 20;
+
+/** Halts a tool that is half way, so that its progress can be looked at on a machine that is however fast. */
+async function haltHalfWay(): Promise<number> {
+  let tool: { readonly pid: number; readonly copy: string } | undefined;
+  return until('a copy is half way', () => {
+    tool ??= firstTool();
+    const copied = tool && statSync(tool.copy, { throwIfNoEntry: false });
+    if (!copied) tool = undefined;
+    if (!tool || copied!.blocks * STATUS_BLOCK_BYTES < HALF_WAY_BYTES) return false;
+    process.kill(tool.pid, 'SIGSTOP');
+    return tool.pid;
+  });
+}
+
+function firstTool() {
+  const staging = installation.path('images/staging');
+  const [pid] = beingCopied().keys();
+  if (pid === undefined) return undefined;
+  const descriptor = [...openFilesOf(pid)].find(([, path]) => path.startsWith(staging))?.[0];
+  return { pid, copy: `/proc/${pid}/fd/${descriptor}` };
+}
+
 /**
- * Images that are copied at the same moment. One look takes its time, in which one tool may end and the next begin; who
- * is found by two looks was there between them.
+ * How many images are copied at the same moment. One look takes its time, in which one tool may end and the next begin;
+ * who is found by two looks was there between them.
  */
-function copiedAtOnce(): Set<string> {
+function copiedAtOnce(): number {
   const first = beingCopied();
   const second = beingCopied();
-  return new Set([...first].filter(([pid]) => second.has(pid)).map(([, id]) => id));
+  return [...first.keys()].filter((pid) => second.has(pid)).length;
 }
 
 async function listImages(client: NimbleClient, studioId: string): Promise<StreamingImage[]> {
@@ -63,16 +89,12 @@ for (const { importsMax, count } of [
     const studioId = await readyStudio(client, `film${importsMax}`);
     const ids = await Promise.all(Array.from({ length: count }, () => createImage(client, studioId, ec2ImageId)));
 
-    /** How many were copied at once, over time, and which ever were. */
+    /** How many were copied at once, over time. */
     const sizes = new Set<number>();
-    const copied = new Set<string>();
     /** What each image said of its progress, over time. */
     const percentages = new Map(ids.map((id) => [id, [] as number[]]));
     const look = async () => {
-      const together = copiedAtOnce();
-      assert.ok(together.size <= importsMax, `${together.size} images are copied at once`);
-      sizes.add(together.size);
-      for (const id of together) copied.add(id);
+      sizes.add(copiedAtOnce());
       const images = await listImages(client, studioId);
       for (const { streamingImageId, statusMessage } of images) {
         const percent = /^Streaming Image creation is in progress: (\d+) %$/.exec(statusMessage!)?.[1];
@@ -80,28 +102,25 @@ for (const { importsMax, count } of [
       }
       return images;
     };
-    // A failure that a look has found ends the looks.
-    const outcome = await until(
+    const halted = await haltHalfWay();
+    await until('its progress is shown', async () => {
+      await look();
+      return [...percentages.values()].flat().some((percent) => percent > 0 && percent < 100);
+    });
+    process.kill(halted, 'SIGCONT');
+    const made = await until(
       'every image is made',
-      () =>
-        look().then(
-          (images) => images.every(({ state }) => state !== 'CREATE_IN_PROGRESS') && { images },
-          (error: unknown) => ({ error }),
-        ),
+      async () => {
+        const images = await look();
+        return images.every(({ state }) => state !== 'CREATE_IN_PROGRESS') && images;
+      },
       LIMIT_MS,
     );
-    if ('error' in outcome) throw outcome.error;
     assert.deepEqual(
-      outcome.images.map(({ state }) => state),
+      made.map(({ state }) => state),
       Array.from({ length: count }, () => 'READY'),
     );
     assert.equal(Math.max(...sizes), importsMax, 'as many as may be were made at once');
-    assert.deepEqual([...copied].sort(), [...ids].sort(), 'every copy was seen in the making');
-    const shown = [...percentages.values()].flat();
-    assert.ok(
-      shown.some((percent) => percent > 0 && percent < 100),
-      `progress was shown: ${shown}`,
-    );
     for (const series of percentages.values())
       assert.deepEqual(
         series,
