@@ -27,6 +27,7 @@ import {
   stopAll,
 } from './servers.ts';
 import { measureStreams } from './streams.ts';
+import { measureVolumes } from './volumes.ts';
 import { measureWorkstations } from './workstations.ts';
 
 const { values: flags } = parseArgs({
@@ -44,7 +45,8 @@ const { values: flags } = parseArgs({
   },
 });
 
-const PARTS = 'throughput postgres scale authorization due streams start memory workstations sandbox glance'.split(' ');
+const PARTS =
+  'throughput postgres scale authorization due streams start memory workstations volumes sandbox glance'.split(' ');
 const USAGE = `npm run bench -- [--rounds N] [--bursts N] [--seconds N] [--connections N] [--images N] [--import-gib N]
   [--only PART] [--write] [--glance URL] [--profile]
 A whole run writes docs/benchmarks.md, and one with --write the section it measured; --profile leaves a .cpuprofile in .bench-profile.
@@ -332,6 +334,14 @@ async function workstations(): Promise<void> {
   );
 }
 
+async function volumes(): Promise<void> {
+  const { newMs, againMs, ratio } = await measureVolumes(rounds);
+  report('## Volumes on QEMU\n');
+  report(
+    `From the call that starts a workstation until its machine has its disks, and that is on the disk: ${newMs.toFixed(0)} ms for a new one, whose key and encrypted volume are made while QEMU starts, and ${againMs.toFixed(0)} ms for one that has been there before. The ratio is ${ratio.toFixed(2)}, the median of ${rounds} rounds. Aimed for: nothing added.\n`,
+  );
+}
+
 async function sandboxes(): Promise<void> {
   const { firstMs, nextMs } = await measureSandbox(rounds);
   report('## Sandboxed workstations\n');
@@ -385,6 +395,7 @@ async function main(): Promise<void> {
   if (wanted('start')) await startUp();
   if (wanted('memory')) await memory();
   if (wanted('workstations')) await workstations();
+  if (wanted('volumes')) await volumes();
   if (wanted('sandbox')) await sandboxes();
   if (wanted('glance')) await glance();
   if (flags.only === '' || flags.write) writeDocument();
