@@ -1,5 +1,5 @@
 /**
- * Carries out one operation: permission, client token, handler, guarded write, in the order in which the API checks.
+ * Carries out one operation: permission, handler, guarded write with the client token, in the order in which the API checks.
  *
  * A handler reads and decides; this file alone writes what it decided, together with the token and the line of the audit,
  * and nobody is answered before that is durable. When another change got in between, the handler decides again on what
@@ -59,37 +59,47 @@ async function command(
   const clientToken = input.clientToken as string | undefined;
   const audited: AuditedCall = { operation, input, principal, origin };
   const scope = { accountId: services.settings.accountId, principalId: principal.principalId };
-  const call = clientToken && digestCall(scope, operation, input, clientToken);
+  const call = clientToken ? digestCall(scope, operation, input, clientToken) : undefined;
   for (let attempt = 1; attempt <= ATTEMPTS_MAX; attempt += 1) {
     // Each time anew: what got in between may have been a tag that a policy looks at. Nor is a replay for everyone.
     const permission = authorize({ operation, input, principal, origin }, services);
     if (permission) await permission;
-    if (call) {
-      const replayed = await replay(handler, call, operation, input, principal, services);
+    try {
+      return await decideAndWrite(handler, audited, call, services);
+    } catch (error) {
+      // A token that was used before fails the write, if what it did has not failed the decision: nearly every token is
+      // new, and is spared a look.
+      const replayed = call && (await replay(handler, call, operation, input, principal, services));
       if (replayed !== undefined) {
         services.audit.add(doneLine(audited, 'replayed', undefined, services));
         return replayed;
       }
-    }
-    const mutation = await handler.command(input as AnyInput, principal, services);
-    const changes = mutation.writes.some(changesRow);
-    const line = doneLine(audited, changes ? 'ok' : 'unchanged', mutation.subject, services);
-    const writes: Write[] = [...mutation.writes];
-    if (call) writes.push(rememberToken(call, mutation.subject, services));
-    if (changes) writes.push({ op: 'audit', line });
-    try {
-      if (changes || call) await services.store.write(writes);
-      // Nothing is lost with a line about nothing, and whoever does nothing over and over must not fill the disk with them.
-      if (!changes) services.audit.add(line);
-      if (writes.some(makesDue)) services.wake();
-      return mutation.answer;
-    } catch (error) {
       if (!(error instanceof GuardFailed)) throw error;
     }
   }
   throw new ServiceError('ConflictException', 'Others keep changing the same resource. Try again in a moment.', {
     code: 'CONCURRENT_CHANGES',
   });
+}
+
+/** @throws GuardFailed when another change got in between, or the token was used before; what the handler throws. */
+async function decideAndWrite(
+  handler: Extract<AnyHandler, { command: unknown }>,
+  audited: AuditedCall,
+  call: CallDigest | undefined,
+  services: Services,
+): Promise<Answer> {
+  const mutation = await handler.command(audited.input as AnyInput, audited.principal, services);
+  const changes = mutation.writes.some(changesRow);
+  const line = doneLine(audited, changes ? 'ok' : 'unchanged', mutation.subject, services);
+  const writes: Write[] = [...mutation.writes];
+  if (call) writes.push(rememberToken(call, mutation.subject, services));
+  if (changes) writes.push({ op: 'audit', line });
+  if (changes || call) await services.store.write(writes);
+  // Nothing is lost with a line about nothing, and whoever does nothing over and over must not fill the disk with them.
+  if (!changes) services.audit.add(line);
+  if (writes.some(makesDue)) services.wake();
+  return mutation.answer;
 }
 
 /** Guards alone change nothing. */
