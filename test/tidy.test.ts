@@ -56,7 +56,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly RegExp[]>> = {
     /^src\/contract\/streaming-session\.ts$/,
     /^src\/(clock|files|log)\.ts$/,
     /^src\/keys\/keys\.ts$/,
-    /^src\/images\/(images|confined|progress)\.ts$/,
+    /^src\/images\/(images|confined|encrypted-disk|progress)\.ts$/,
   ],
   gateway: [
     /^src\/domain\/(viewer|buckets)\.ts$/,

@@ -4,6 +4,7 @@
  * what lies below a disk is said by whoever opens it, never read from the disk.
  */
 import type { FileHandle } from 'node:fs/promises';
+import { writeAll } from '../files.ts';
 import { LUKS_BYTES, newLuksHeader } from './luks.ts';
 
 const MAGIC = 0x51_46_49_fb;
@@ -46,10 +47,16 @@ export async function formatEncryptedDisk(
   virtualBytes: number,
   passphrase: Uint8Array,
 ): Promise<void> {
+  const tables = emptyTables(virtualBytes);
+  await writeAll(file, tables, 0);
+  await writeAll(file, await newLuksHeader(passphrase), tables.length);
+  await file.truncate(tables.length + clusters(LUKS_BYTES) * CLUSTER_BYTES);
+}
+
+/** Cluster by cluster: the header, the table of reference counts, reference counts, the level 1 table. Then the encryption's header. */
+function emptyTables(virtualBytes: number): Buffer {
   const level1Entries = Math.ceil(virtualBytes / LEVEL_1_ENTRY_BYTES);
-  // Cluster by cluster: header, table of reference counts, reference counts, level 1 table, header of the encryption.
   const encryptionCluster = 3 + clusters(level1Entries * 8);
-  const usedClusters = encryptionCluster + clusters(LUKS_BYTES);
   const tables = Buffer.alloc(encryptionCluster * CLUSTER_BYTES);
   tables.writeUInt32BE(MAGIC, 0);
   tables.writeUInt32BE(VERSION, 4);
@@ -67,13 +74,11 @@ export async function formatEncryptedDisk(
   tables.writeBigUInt64BE(BigInt(encryptionCluster * CLUSTER_BYTES), HEADER_BYTES + 8);
   tables.writeBigUInt64BE(BigInt(LUKS_BYTES), HEADER_BYTES + 16);
   tables.writeBigUInt64BE(BigInt(2 * CLUSTER_BYTES), CLUSTER_BYTES);
+  const usedClusters = encryptionCluster + clusters(LUKS_BYTES);
   for (let cluster = 0; cluster < usedClusters; cluster += 1) {
     tables.writeUInt16BE(1, 2 * CLUSTER_BYTES + 2 * cluster);
   }
-  await file.write(tables, 0, tables.length, 0);
-  const luks = await newLuksHeader(passphrase);
-  await file.write(luks, 0, luks.length, tables.length);
-  await file.truncate(usedClusters * CLUSTER_BYTES);
+  return tables;
 }
 
 /** How large the disk is for its guest; undefined where the file is not a whole, encrypted disk that stands for itself. */

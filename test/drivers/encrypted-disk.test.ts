@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { readFileSync, statSync, writeFileSync } from 'node:fs';
-import { open } from 'node:fs/promises';
+import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { promisify } from 'node:util';
@@ -84,6 +84,24 @@ test('a new disk of any size is whole, empty and AES-256 all through, by the wor
     await check(disk);
     assert.equal(await withFile(openRead(disk), encryptedDiskBytes), bytes);
   }
+});
+
+test('a disk is whole also where the system takes a write piece by piece', async (t) => {
+  const path = join(temporaryDirectory(t), 'disk');
+  const passphrase = randomBytes(32).toString('base64');
+  writeFileSync(`${path}.key`, passphrase, { mode: 0o600 });
+  await withFile(createFile(path), (file) => {
+    const taken = (length: number) => Math.min(length, 10_000);
+    const slow = {
+      write: (bytes: Buffer, offset: number, length: number, position: number) =>
+        file.write(bytes, offset, taken(length), position),
+      truncate: (bytes: number) => file.truncate(bytes),
+    };
+    return formatEncryptedDisk(slow as FileHandle, 64 * MEBIBYTE, Buffer.from(passphrase));
+  });
+  const disk = { path, keyFile: `${path}.key` };
+  await use(disk, ['write -P 7 0 1M', 'read -P 7 0 1M']);
+  await check(disk);
 });
 
 test('what is written is there for whoever has the passphrase, and noise for everybody else', async (t) => {
