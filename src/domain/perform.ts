@@ -37,8 +37,9 @@ export function perform(
     if (!permission) return handler.query(input as AnyInput, principal, services);
     return permission.then(() => handler.query(input as AnyInput, principal, services));
   }
-  const decideAndWrite = () => command(operation, handler, input, principal, services, origin);
-  return services.turns.take(resourceOf(operation, input), decideAndWrite);
+  return services.turns.take(resourceOf(operation, input), () =>
+    command(operation, handler, input, principal, services, origin),
+  );
 }
 
 /** The id that the path ends with: what commands take turns on. */
