@@ -7,7 +7,7 @@ import { access, type FileHandle, open, stat, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createFile } from '../files.ts';
 import { workstationUser } from '../images/confined.ts';
-import { hasEnded, inheritedDescriptor, kill, startDetached } from './detached.ts';
+import { hasEnded, inheritedDescriptor, killGroup, startDetached } from './detached.ts';
 import { type Accelerator, acceleration, confinement, QEMU } from './qemu-command.ts';
 
 export interface AcceleratorFound {
@@ -18,13 +18,24 @@ export interface AcceleratorFound {
   readonly reason?: string;
 }
 
-const KVM = '/dev/kvm';
-const PROBE_MS_MAX = 5_000;
+/** What KVM is looked for with. */
+export interface Probe {
+  readonly device: string;
+  readonly tool: string;
+  readonly limitMs: number;
+}
+
+const PROBE: Probe = { device: '/dev/kvm', tool: QEMU, limitMs: 5_000 };
+/** For the kernel to take the probe away. */
+const KILL_MS_MAX = 2_000;
 const SECTOR_BYTES = 512;
+/** The firmware reads no disk that is smaller than a cylinder, of 16 heads with 63 sectors each. */
+const DISK_BYTES = 2 ** 20;
 /** mov al, 0x2a; mov dx, 0xf4; out dx, al; hlt */
 const ENDING_BOOT_SECTOR = Buffer.from('b02abaf400eef4', 'hex');
 /** What QEMU ends with when 0x2a is written to isa-debug-exit. */
 const PROVEN = (0x2a << 1) | 1;
+const NEVER = new AbortController().signal;
 const LIMITS = { openFiles: 64, addressSpaceBytes: 8 * 2 ** 30, fileBytes: 2 ** 20, processes: 64 };
 
 /** @param directory private, for a file that is unlinked at once. */
@@ -32,11 +43,15 @@ export async function findAccelerator(
   wanted: 'auto' | Accelerator,
   directory: string,
   signal: AbortSignal,
+  probe: Probe = PROBE,
 ): Promise<AcceleratorFound> {
   if (wanted === 'tcg') return { accelerator: 'tcg', reason: 'it was asked for' };
-  const device = await stat(KVM).catch(() => undefined);
-  const isThere = device !== undefined && (await access(KVM, constants.R_OK | constants.W_OK).then(yes, no));
-  const reason = isThere ? await whyNoKvm(device.gid, directory, signal) : `${KVM} is not there or not for this user`;
+  const { device: path } = probe;
+  const device = await stat(path).catch(() => undefined);
+  const isThere = device !== undefined && (await access(path, constants.R_OK | constants.W_OK).then(yes, no));
+  const reason = isThere
+    ? await whyNoKvm(probe, device.gid, directory, signal)
+    : `${path} is not there or not for this user`;
   if (reason === undefined) return { accelerator: 'kvm', deviceGroup: device!.gid };
   if (wanted === 'kvm') throw new Error(`KVM cannot be used: ${reason}`);
   return { accelerator: 'tcg', reason };
@@ -45,11 +60,17 @@ export async function findAccelerator(
 const yes = () => true;
 const no = () => false;
 
-async function whyNoKvm(deviceGroup: number, directory: string, signal: AbortSignal): Promise<string | undefined> {
+async function whyNoKvm(
+  { tool, limitMs }: Probe,
+  deviceGroup: number,
+  directory: string,
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  signal.throwIfAborted();
   const disk = await endingDisk(directory);
   try {
     const process = await startDetached({
-      tool: QEMU,
+      tool,
       arguments: [
         ...confinement(),
         ...acceleration('kvm'),
@@ -62,15 +83,17 @@ async function whyNoKvm(deviceGroup: number, directory: string, signal: AbortSig
       files: [disk.fd],
       user: workstationUser('accelerator'),
       deviceGroup,
+      endsWithServer: true,
       limits: LIMITS,
     });
-    if (await hasEnded(process.mark, PROBE_MS_MAX, signal)) {
-      const { exitCode } = await process.ended;
-      if (exitCode === PROVEN) return undefined;
-      return process.errors().trim().split('\n').at(-1) || `QEMU ended with ${exitCode}`;
+    const inTime = await hasEnded(process.mark, limitMs, signal).finally(() => killGroup(process.mark));
+    if (!inTime) {
+      await hasEnded(process.mark, KILL_MS_MAX, NEVER);
+      return `a machine has not run on it within ${limitMs / 1000} s`;
     }
-    kill(process.mark);
-    return `a machine has not run on it within ${PROBE_MS_MAX / 1000} s`;
+    const { exitCode, exitSignal } = await process.ended;
+    if (exitCode === PROVEN) return undefined;
+    return process.errors().trim().split('\n').at(-1) || `QEMU ended with ${exitSignal ?? exitCode}`;
   } finally {
     await disk.close();
   }
@@ -85,6 +108,7 @@ async function endingDisk(directory: string): Promise<FileHandle> {
   sector.writeUInt16LE(0xaa55, SECTOR_BYTES - 2);
   await createFile(path).then(async (made) => {
     await made.write(sector);
+    await made.truncate(DISK_BYTES);
     await made.close();
   });
   const handle = await open(path, 'r');

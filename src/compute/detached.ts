@@ -41,6 +41,8 @@ export interface DetachedRequest {
   readonly user?: WorkstationUser | undefined;
   /** A further group, for a device. */
   readonly deviceGroup?: number | undefined;
+  /** For what is of no use to the next server. Then it is started from the main thread: the kernel ends it with that. */
+  readonly endsWithServer?: boolean;
   readonly limits: DetachedLimits;
 }
 
@@ -96,7 +98,7 @@ export async function startDetached(request: DetachedRequest): Promise<Detached>
 }
 
 /** The programs that take rights away, each of which becomes the next: the process id stays. */
-async function wrapper({ limits, user, deviceGroup }: DetachedRequest): Promise<string[]> {
+async function wrapper({ limits, user, deviceGroup, endsWithServer }: DetachedRequest): Promise<string[]> {
   const groups = deviceGroup === undefined ? ['--clear-groups'] : [`--groups=${deviceGroup}`];
   return [
     await requireTool('prlimit'),
@@ -109,6 +111,7 @@ async function wrapper({ limits, user, deviceGroup }: DetachedRequest): Promise<
     '--',
     await requireTool('setpriv'),
     '--no-new-privs',
+    ...(endsWithServer ? ['--pdeathsig=KILL'] : []),
     '--inh-caps=-all',
     '--ambient-caps=-all',
     ...(isRoot() ? ['--bounding-set=-all'] : []),
@@ -181,6 +184,15 @@ export function kill(mark: ProcessMark): void {
     if (isAlive(mark)) process.kill(mark.pid, 'SIGKILL');
   } catch {
     // It has ended by itself.
+  }
+}
+
+/** The same for one of `startDetached` and all that it has started, which may have outlived it: call it as soon as it ends. */
+export function killGroup({ pid }: ProcessMark): void {
+  try {
+    process.kill(-pid, 'SIGKILL');
+  } catch {
+    // Nothing is left of it.
   }
 }
 
