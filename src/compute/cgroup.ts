@@ -6,10 +6,14 @@
 import { existsSync } from 'node:fs';
 import { mkdir, readFile, rmdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { requireFileName } from '../files.ts';
+import { setTimeout as delay } from 'node:timers/promises';
+import { isSystemError, requireFileName } from '../files.ts';
 
 const ROOT = '/sys/fs/cgroup';
 const PARENT = 'backlot-workstations';
+/** For the kernel to take what has ended out of its group. */
+const EMPTY_MS_MAX = 2_000;
+const LOOK_AGAIN_MS = 20;
 
 export interface GroupLimits {
   readonly memoryBytes: number;
@@ -19,13 +23,13 @@ export interface GroupLimits {
 type Kind = 'v2' | 'v1';
 
 /** @returns what holds it: undefined where no group could be made. */
-export async function joinGroup(id: string, pid: number, limits: GroupLimits): Promise<Kind | undefined> {
+export async function joinGroup(id: string, pid: number, limits: GroupLimits, root = ROOT): Promise<Kind | undefined> {
   for (const [kind, join_] of [
     ['v2', joinUnified],
     ['v1', joinSeparate],
   ] as const) {
     try {
-      if (await join_(requireFileName(id), pid, limits)) return kind;
+      if (await join_(root, requireFileName(id), pid, limits)) return kind;
     } catch {
       // The next kind, or none.
     }
@@ -34,17 +38,33 @@ export async function joinGroup(id: string, pid: number, limits: GroupLimits): P
 }
 
 /** Takes the groups of a machine that has ended away; no error when there are none. */
-export async function leaveGroup(id: string): Promise<void> {
-  const places = [ROOT, join(ROOT, 'memory'), join(ROOT, 'pids')];
-  for (const place of places) await rmdir(join(place, PARENT, requireFileName(id))).catch(() => undefined);
+export async function leaveGroup(id: string, root = ROOT): Promise<void> {
+  const places = [root, join(root, 'memory'), join(root, 'pids')];
+  for (const place of places) await remove(join(place, PARENT, requireFileName(id)));
 }
 
-async function joinUnified(id: string, pid: number, { memoryBytes, processes }: GroupLimits): Promise<boolean> {
-  const controllers = await readFile(join(ROOT, 'cgroup.controllers'), 'utf8').catch(() => '');
+/** A process that has ended may count to its group for a moment still. Nobody comes to remove what is left then. */
+async function remove(group: string): Promise<void> {
+  const endsAt = performance.now() + EMPTY_MS_MAX;
+  for (;;) {
+    const error = await rmdir(group).catch((refused: unknown) => refused);
+    if (!isSystemError(error, 'EBUSY') || performance.now() > endsAt) return;
+    await delay(LOOK_AGAIN_MS);
+  }
+}
+
+async function joinUnified(
+  root: string,
+  id: string,
+  pid: number,
+  { memoryBytes, processes }: GroupLimits,
+): Promise<boolean> {
+  const controllers = await readFile(join(root, 'cgroup.controllers'), 'utf8').catch(() => '');
   if (!['memory', 'pids'].every((name) => controllers.split(/\s+/).includes(name))) return false;
-  const parent = join(ROOT, PARENT);
+  const parent = join(root, PARENT);
+  await handDown(root);
   await mkdir(parent, { recursive: true });
-  for (const place of [ROOT, parent]) await writeFile(join(place, 'cgroup.subtree_control'), '+memory +pids');
+  await handDown(parent);
   const group = join(parent, id);
   await mkdir(group, { recursive: true });
   await writeFile(join(group, 'memory.max'), String(memoryBytes));
@@ -53,14 +73,24 @@ async function joinUnified(id: string, pid: number, { memoryBytes, processes }: 
   return true;
 }
 
-async function joinSeparate(id: string, pid: number, { memoryBytes, processes }: GroupLimits): Promise<boolean> {
+/** Lets the group's children have limits. Refused where it holds processes itself, as the first one of a container does. */
+async function handDown(group: string): Promise<void> {
+  await writeFile(join(group, 'cgroup.subtree_control'), '+memory +pids');
+}
+
+async function joinSeparate(
+  root: string,
+  id: string,
+  pid: number,
+  { memoryBytes, processes }: GroupLimits,
+): Promise<boolean> {
   const limits = [
     ['memory', 'memory.limit_in_bytes', memoryBytes],
     ['pids', 'pids.max', processes],
   ] as const;
-  if (!limits.every(([controller]) => existsSync(join(ROOT, controller, 'cgroup.procs')))) return false;
+  if (!limits.every(([controller]) => existsSync(join(root, controller, 'cgroup.procs')))) return false;
   for (const [controller, file, limit] of limits) {
-    const group = join(ROOT, controller, PARENT, id);
+    const group = join(root, controller, PARENT, id);
     await mkdir(group, { recursive: true });
     await writeFile(join(group, file), String(limit));
     await writeFile(join(group, 'cgroup.procs'), String(pid));
