@@ -6,7 +6,7 @@ import { constants } from 'node:fs';
 import { access, type FileHandle, open, stat, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createFile } from '../files.ts';
-import { workstationUser } from '../images/confined.ts';
+import { isRoot, workstationUser } from '../images/confined.ts';
 import { hasEnded, inheritedDescriptor, killGroup, startDetached } from './detached.ts';
 import { type Accelerator, acceleration, confinement, QEMU } from './qemu-command.ts';
 
@@ -28,6 +28,8 @@ export interface Probe {
 const PROBE: Probe = { device: '/dev/kvm', tool: QEMU, limitMs: 5_000 };
 /** For the kernel to take the probe away. */
 const KILL_MS_MAX = 2_000;
+/** The permissions of others to read and to write. */
+const FOR_EVERYBODY = 0o006;
 const SECTOR_BYTES = 512;
 /** The firmware reads no disk that is smaller than a cylinder, of 16 heads with 63 sectors each. */
 const DISK_BYTES = 2 ** 20;
@@ -46,15 +48,23 @@ export async function findAccelerator(
   probe: Probe = PROBE,
 ): Promise<AcceleratorFound> {
   if (wanted === 'tcg') return { accelerator: 'tcg', reason: 'it was asked for' };
-  const { device: path } = probe;
-  const device = await stat(path).catch(() => undefined);
-  const isThere = device !== undefined && (await access(path, constants.R_OK | constants.W_OK).then(yes, no));
-  const reason = isThere
-    ? await whyNoKvm(probe, device.gid, directory, signal)
-    : `${path} is not there or not for this user`;
-  if (reason === undefined) return { accelerator: 'kvm', deviceGroup: device!.gid };
+  const group = await deviceGroupOf(probe.device);
+  const reason = 'reason' in group ? group.reason : await whyNoKvm(probe, group, directory, signal);
+  if (reason === undefined) return { accelerator: 'kvm', ...group };
   if (wanted === 'kvm') throw new Error(`KVM cannot be used: ${reason}`);
   return { accelerator: 'tcg', reason };
+}
+
+/** The group that may use the device, where not everybody may. No machine is put into the group of root for it. */
+async function deviceGroupOf(
+  path: string,
+): Promise<Pick<AcceleratorFound, 'deviceGroup'> | { readonly reason: string }> {
+  const device = await stat(path).catch(() => undefined);
+  const isOurs = await access(path, constants.R_OK | constants.W_OK).then(yes, no);
+  if (!device || !isOurs) return { reason: `${path} is not there or not for this user` };
+  if ((device.mode & FOR_EVERYBODY) === FOR_EVERYBODY) return {};
+  if (isRoot() && device.gid === 0) return { reason: `${path} is root's alone: give it a group of its own` };
+  return { deviceGroup: device.gid };
 }
 
 const yes = () => true;
@@ -62,7 +72,7 @@ const no = () => false;
 
 async function whyNoKvm(
   { tool, limitMs }: Probe,
-  deviceGroup: number,
+  group: Pick<AcceleratorFound, 'deviceGroup'>,
   directory: string,
   signal: AbortSignal,
 ): Promise<string | undefined> {
@@ -82,7 +92,7 @@ async function whyNoKvm(
       directory: '/',
       files: [disk.fd],
       user: workstationUser('accelerator'),
-      deviceGroup,
+      ...group,
       endsWithServer: true,
       limits: LIMITS,
     });

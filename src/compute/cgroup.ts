@@ -1,6 +1,6 @@
 /**
  * Puts a virtual machine into a control group of its own, so that the kernel holds it to its memory and to its number of
- * threads. It is a second wall: a machine has limits of its own, and where the server may not make groups, or the kernel has
+ * threads, and keeps its memory, in which the keys of its disks are, from the swap. It is a second wall: a machine has limits of its own, and where the server may not make groups, or the kernel has
  * none to give, it runs with those alone.
  */
 import { existsSync } from 'node:fs';
@@ -68,6 +68,7 @@ async function joinUnified(
   const group = join(parent, id);
   await mkdir(group, { recursive: true });
   await writeFile(join(group, 'memory.max'), String(memoryBytes));
+  await writeWhereThere(join(group, 'memory.swap.max'), '0');
   await writeFile(join(group, 'pids.max'), String(processes));
   await writeFile(join(group, 'cgroup.procs'), String(pid));
   return true;
@@ -76,6 +77,13 @@ async function joinUnified(
 /** Lets the group's children have limits. Refused where it holds processes itself, as the first one of a container does. */
 async function handDown(group: string): Promise<void> {
   await writeFile(join(group, 'cgroup.subtree_control'), '+memory +pids');
+}
+
+/** Of a kernel that was built without swap, or told not to count it, there is no such file. */
+async function writeWhereThere(path: string, text: string): Promise<void> {
+  await writeFile(path, text, { flag: 'r+' }).catch((error) => {
+    if (!isSystemError(error, 'ENOENT')) throw error;
+  });
 }
 
 async function joinSeparate(
@@ -93,6 +101,7 @@ async function joinSeparate(
     const group = join(root, controller, PARENT, id);
     await mkdir(group, { recursive: true });
     await writeFile(join(group, file), String(limit));
+    if (controller === 'memory') await writeWhereThere(join(group, 'memory.swappiness'), '0');
     await writeFile(join(group, 'cgroup.procs'), String(pid));
   }
   return true;

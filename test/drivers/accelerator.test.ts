@@ -92,6 +92,20 @@ test('a machine that has run on KVM proves it, and is in the group of the device
   await assertNothingLeft(host);
 });
 
+test('no group is needed for a device that everybody may use', async (t) => {
+  const host = hostWith(t, `exit ${PROVEN}`);
+  chmodSync(host.device, 0o666);
+  assert.deepEqual(await find(host), { accelerator: 'kvm' });
+});
+
+test('no machine is put into the group of root', async (t) => {
+  const host = { ...hostWith(t, ''), tool: 'a-program-that-nobody-has' };
+  if (process.getuid!() !== 0) return t.diagnostic('only root could put it there');
+  chownSync(host.device, 0, 0);
+  const reason = `${host.device} is root's alone: give it a group of its own`;
+  assert.deepEqual(await find(host), { accelerator: 'tcg', reason });
+});
+
 test('the machine that is to prove it ends as it should in the real QEMU', async (t) => {
   // What imitates the processor takes the place of KVM, which this machine may not have.
   const words = 'case $word in kvm) word=tcg;; host) word=max;; esac; set -- "$@" "$word"';

@@ -121,6 +121,15 @@ test('version 2: controllers are handed down, and a process comes into a group t
   assert.equal(written('cgroup.procs'), '');
 });
 
+test('version 2: memory is kept from the swap, where the kernel has one', async (t) => {
+  const root = unifiedLookalike(t);
+  const group = join(root, PARENT, ID);
+  mkdirSync(group, { recursive: true });
+  writeFileSync(join(group, 'memory.swap.max'), 'max');
+  assert.equal(await joinGroup(ID, sleeper(t).pid, LIMITS, root), 'v2');
+  assert.equal(readFileSync(join(group, 'memory.swap.max'), 'latin1')[0], '0');
+});
+
 test('version 2: a group of an id that was used before gets new limits, and those of others stay', async (t) => {
   const root = unifiedLookalike(t);
   const [one, two] = [sleeper(t), sleeper(t)];
@@ -194,6 +203,8 @@ test('version 1, for real: a group of each controller holds a process until it h
   const groups = places.map((place) => join(place, PARENT, ID));
   assert.equal(Number(readFileSync(join(groups[0]!, 'memory.limit_in_bytes'), 'latin1')), LIMITS.memoryBytes);
   assert.equal(Number(readFileSync(join(groups[1]!, 'pids.max'), 'latin1')), LIMITS.processes);
+  const swappiness = join(groups[0]!, 'memory.swappiness');
+  if (existsSync(swappiness)) assert.equal(Number(readFileSync(swappiness, 'latin1')), 0);
   await assertLeft(groups, inside, ROOT);
 });
 
