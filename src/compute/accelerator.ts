@@ -6,7 +6,7 @@ import { constants } from 'node:fs';
 import { access, type FileHandle, open, stat, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createFile } from '../files.ts';
-import { isRoot, workstationUser } from '../images/confined.ts';
+import { workstationUser } from '../images/confined.ts';
 import { hasEnded, inheritedDescriptor, killGroup, startDetached } from './detached.ts';
 import { type Accelerator, acceleration, confinement, QEMU } from './qemu-command.ts';
 
@@ -26,6 +26,7 @@ export interface Probe {
 }
 
 const PROBE: Probe = { device: '/dev/kvm', tool: QEMU, limitMs: 5_000 };
+const PROBE_ID = 'accelerator';
 /** For the kernel to take the probe away. */
 const KILL_MS_MAX = 2_000;
 /** The permissions of others to read and to write. */
@@ -37,6 +38,7 @@ const DISK_BYTES = 2 ** 20;
 const ENDING_BOOT_SECTOR = Buffer.from('b02abaf400eef4', 'hex');
 /** What QEMU ends with when 0x2a is written to isa-debug-exit. */
 const PROVEN = (0x2a << 1) | 1;
+const TOO_SLOW = 'a machine has not run on it in time';
 const NEVER = new AbortController().signal;
 const LIMITS = { openFiles: 64, addressSpaceBytes: 8 * 2 ** 30, fileBytes: 2 ** 20, processes: 64 };
 
@@ -49,7 +51,7 @@ export async function findAccelerator(
 ): Promise<AcceleratorFound> {
   if (wanted === 'tcg') return { accelerator: 'tcg', reason: 'it was asked for' };
   const group = await deviceGroupOf(probe.device);
-  const reason = 'reason' in group ? group.reason : await whyNoKvm(probe, group, directory, signal);
+  const reason = 'reason' in group ? group.reason : await tryKvm(probe, group, directory, signal);
   if (reason === undefined) return { accelerator: 'kvm', ...group };
   if (wanted === 'kvm') throw new Error(`KVM cannot be used: ${reason}`);
   return { accelerator: 'tcg', reason };
@@ -63,12 +65,19 @@ async function deviceGroupOf(
   const isOurs = await access(path, constants.R_OK | constants.W_OK).then(yes, no);
   if (!device || !isOurs) return { reason: `${path} is not there or not for this user` };
   if ((device.mode & FOR_EVERYBODY) === FOR_EVERYBODY) return {};
-  if (isRoot() && device.gid === 0) return { reason: `${path} is root's alone: give it a group of its own` };
+  const isGroupNeeded = workstationUser(PROBE_ID) !== undefined;
+  if (isGroupNeeded && device.gid === 0) return { reason: `${path} is of the group of root: give it one of its own` };
   return { deviceGroup: device.gid };
 }
 
 const yes = () => true;
 const no = () => false;
+
+/** A first try may have been too slow because QEMU itself was read from a cold disk: what is too slow is tried once more. */
+async function tryKvm(...asked: Parameters<typeof whyNoKvm>): Promise<string | undefined> {
+  const reason = await whyNoKvm(...asked);
+  return reason === TOO_SLOW ? await whyNoKvm(...asked) : reason;
+}
 
 async function whyNoKvm(
   { tool, limitMs }: Probe,
@@ -91,7 +100,7 @@ async function whyNoKvm(
       ],
       directory: '/',
       files: [disk.fd],
-      user: workstationUser('accelerator'),
+      user: workstationUser(PROBE_ID),
       ...group,
       endsWithServer: true,
       limits: LIMITS,
@@ -99,7 +108,7 @@ async function whyNoKvm(
     const inTime = await hasEnded(process.mark, limitMs, signal).finally(() => killGroup(process.mark));
     if (!inTime) {
       await hasEnded(process.mark, KILL_MS_MAX, NEVER);
-      return `a machine has not run on it within ${limitMs / 1000} s`;
+      return TOO_SLOW;
     }
     const { exitCode, exitSignal } = await process.ended;
     if (exitCode === PROVEN) return undefined;

@@ -1,6 +1,6 @@
 /**
  * Puts a virtual machine into a control group of its own, so that the kernel holds it to its memory and to its number of
- * threads, and keeps its memory, in which the keys of its disks are, from the swap. It is a second wall: a machine has limits of its own, and where the server may not make groups, or the kernel has
+ * threads, and keeps most of its memory, in which the keys of its disks are, from the swap (version 1 only tries to). It is a second wall: a machine has limits of its own, and where the server may not make groups, or the kernel has
  * none to give, it runs with those alone.
  */
 import { existsSync } from 'node:fs';
@@ -68,7 +68,7 @@ async function joinUnified(
   const group = join(parent, id);
   await mkdir(group, { recursive: true });
   await writeFile(join(group, 'memory.max'), String(memoryBytes));
-  await writeWhereThere(join(group, 'memory.swap.max'), '0');
+  await offer(join(group, 'memory.swap.max'), '0');
   await writeFile(join(group, 'pids.max'), String(processes));
   await writeFile(join(group, 'cgroup.procs'), String(pid));
   return true;
@@ -79,11 +79,9 @@ async function handDown(group: string): Promise<void> {
   await writeFile(join(group, 'cgroup.subtree_control'), '+memory +pids');
 }
 
-/** Of a kernel that was built without swap, or told not to count it, there is no such file. */
-async function writeWhereThere(path: string, text: string): Promise<void> {
-  await writeFile(path, text, { flag: 'r+' }).catch((error) => {
-    if (!isSystemError(error, 'ENOENT')) throw error;
-  });
+/** For what is better with it and works without: kernels that do not count swap have no such file. */
+async function offer(path: string, text: string): Promise<void> {
+  await writeFile(path, text, { flag: 'r+' }).catch(() => undefined);
 }
 
 async function joinSeparate(
@@ -97,12 +95,12 @@ async function joinSeparate(
     ['pids', 'pids.max', processes],
   ] as const;
   if (!limits.every(([controller]) => existsSync(join(root, controller, 'cgroup.procs')))) return false;
+  const groupOf = (controller: string) => join(root, controller, PARENT, id);
   for (const [controller, file, limit] of limits) {
-    const group = join(root, controller, PARENT, id);
-    await mkdir(group, { recursive: true });
-    await writeFile(join(group, file), String(limit));
-    if (controller === 'memory') await writeWhereThere(join(group, 'memory.swappiness'), '0');
-    await writeFile(join(group, 'cgroup.procs'), String(pid));
+    await mkdir(groupOf(controller), { recursive: true });
+    await writeFile(join(groupOf(controller), file), String(limit));
   }
+  await offer(join(groupOf('memory'), 'memory.swappiness'), '0');
+  for (const [controller] of limits) await writeFile(join(groupOf(controller), 'cgroup.procs'), String(pid));
   return true;
 }

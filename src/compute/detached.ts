@@ -188,8 +188,11 @@ export function kill(mark: ProcessMark): void {
 }
 
 /** The same for one of `startDetached` and all that it has started, which may have outlived it: call it as soon as it ends. */
-export function killGroup({ pid }: ProcessMark): void {
+export function killGroup({ pid, startedAt }: ProcessMark): void {
   try {
+    const leader = startOf(pid);
+    // Another one by now, should the number have been given out again: its group is not ours.
+    if (leader !== undefined && leader !== startedAt) return;
     process.kill(-pid, 'SIGKILL');
   } catch {
     // Nothing is left of it.

@@ -1,7 +1,8 @@
 /**
  * The disks of workstations: a volume is a qcow2 file, encrypted under the session's own key, that holds what differs from
  * the studio's image; a backup is a copy of it, so that both stay noise without that key. A volume's header names no image:
- * which one is below it is said when it is opened. A file is whole before it has its name.
+ * which one is below it is said when it is opened. A backup is whole before it has its name; a new volume is made in its
+ * place, and is one only when the record of its workstation says so.
  */
 import { constants } from 'node:fs';
 import { copyFile, type FileHandle, open, rename, rm, stat } from 'node:fs/promises';

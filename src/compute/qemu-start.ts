@@ -98,6 +98,7 @@ async function startWithDisks(
 ): Promise<Machine> {
   const { id, signal, platform, clipboard } = request;
   const files: FileHandle[] = [];
+  const secrets: Buffer[] = [];
   let machine: Machine | undefined;
   try {
     const image = await openImage(parts.images, imageId);
@@ -119,22 +120,23 @@ async function startWithDisks(
         machine = await startMachine(wanted, both, (event) => events.note(event));
         return machine;
       },
-      async () => {
+      async (both): Promise<DiskKeys> => {
         await requireKey(parts.keys, request, volume !== null);
-        const unsealed: DiskKeys = { image: await parts.keys.unseal(imageId), volume: await parts.keys.unseal(id) };
-        if (!volume) await formatVolume(file, virtualBytes, unsealed.volume);
-        return unsealed;
+        for (const keyId of [imageId, id]) secrets.push(await parts.keys.unseal(keyId));
+        const [ofImage, ofVolume] = secrets as [Buffer, Buffer];
+        both.throwIfAborted();
+        if (!volume) await formatVolume(file, virtualBytes, ofVolume);
+        return { image: ofImage, volume: ofVolume };
       },
     );
-    await attachDisks(started.qmp, keys, platform, signal).finally(() => {
-      for (const key of [keys.image, keys.volume]) key.fill(0);
-    });
+    await attachDisks(started.qmp, keys, platform, signal);
     return started;
   } catch (error) {
     machine?.qmp.close();
     if (machine && error instanceof QmpLost && !isAlive(machine.process.mark)) throw await diedAtOnce(machine.process);
     throw error;
   } finally {
+    for (const secret of secrets) secret.fill(0);
     for (const file of files) await file.close();
   }
 }

@@ -8,9 +8,9 @@
 import type { OperationName } from '../contract/index.ts';
 import type { Operation } from '../contract/operation.ts';
 import { resourceNotFound, ServiceError } from '../errors.ts';
-import { GuardFailed, type Write } from '../store/store.ts';
+import { GuardFailed, type TokenRow, type Write } from '../store/store.ts';
 import { authorize } from './access.ts';
-import { type AuditedCall, doneLine } from './audit.ts';
+import { doneLine } from './audit.ts';
 import type { Answer, Handler, Origin, Principal, Services } from './context.ts';
 import { type CallDigest, digestCall, requireSameInput } from './idempotency.ts';
 import { lifecycleOf } from './lifecycles.ts';
@@ -23,6 +23,16 @@ const NOWHERE: Origin = {};
 
 type AnyInput = never;
 type AnyHandler = Handler<OperationName>;
+
+type CommandHandler = Extract<AnyHandler, { command: unknown }>;
+
+/** One call of an operation that changes something, with all that is known of it. */
+interface Command {
+  readonly operation: Operation;
+  readonly input: Readonly<Record<string, unknown>>;
+  readonly principal: Principal;
+  readonly origin: Origin;
+}
 
 export function perform(
   operation: Operation,
@@ -38,7 +48,7 @@ export function perform(
     return permission.then(() => handler.query(input as AnyInput, principal, services));
   }
   return services.turns.take(resourceOf(operation, input), () =>
-    command(operation, handler, input, principal, services, origin),
+    performCommand(handler, { operation, input, principal, origin }, services),
   );
 }
 
@@ -49,31 +59,21 @@ function resourceOf(operation: Operation, input: Readonly<Record<string, unknown
   return id;
 }
 
-async function command(
-  operation: Operation,
-  handler: Extract<AnyHandler, { command: unknown }>,
-  input: Readonly<Record<string, unknown>>,
-  principal: Principal,
-  services: Services,
-  origin: Origin,
-): Promise<Answer> {
-  const clientToken = input.clientToken as string | undefined;
-  const audited: AuditedCall = { operation, input, principal, origin };
-  const scope = { accountId: services.settings.accountId, principalId: principal.principalId };
-  const call = clientToken ? digestCall(scope, operation, input, clientToken) : undefined;
+async function performCommand(handler: CommandHandler, command: Command, services: Services): Promise<Answer> {
+  const digest = digestOf(command, services);
   for (let attempt = 1; attempt <= ATTEMPTS_MAX; attempt += 1) {
     // Each time anew: what got in between may have been a tag that a policy looks at. Nor is a replay for everyone.
-    const permission = authorize({ operation, input, principal, origin }, services);
+    const permission = authorize(command, services);
     if (permission) await permission;
     try {
-      return await decideAndWrite(handler, audited, call, services);
+      return await decideAndWrite(handler, command, digest, services);
     } catch (error) {
       // A token that was used before fails the write, if what it did has not failed the decision: nearly every token is
-      // new, and is spared a look.
-      const replayed = call && (await replay(handler, call, operation, input, principal, services));
-      if (replayed !== undefined) {
-        services.audit.add(doneLine(audited, 'replayed', undefined, services));
-        return replayed;
+      // new, and is spared a look. Where the store cannot look, it has failed before, and that error says more.
+      const remembered = digest && (await services.store.token(digest.key).catch(() => undefined));
+      if (digest && remembered && remembered.expiresAt > services.clock.now()) {
+        requireSameInput(remembered, digest);
+        return replay(handler, command, remembered, services);
       }
       if (!(error instanceof GuardFailed)) throw error;
     }
@@ -83,20 +83,32 @@ async function command(
   });
 }
 
+/** Undefined for a call without a client token. */
+function digestOf({ operation, input, principal }: Command, { settings }: Services): CallDigest | undefined {
+  const clientToken = input.clientToken as string | undefined;
+  if (!clientToken) return undefined;
+  return digestCall(
+    { accountId: settings.accountId, principalId: principal.principalId },
+    operation,
+    input,
+    clientToken,
+  );
+}
+
 /** @throws GuardFailed when another change got in between, or the token was used before; what the handler throws. */
 async function decideAndWrite(
-  handler: Extract<AnyHandler, { command: unknown }>,
-  audited: AuditedCall,
-  call: CallDigest | undefined,
+  handler: CommandHandler,
+  command: Command,
+  digest: CallDigest | undefined,
   services: Services,
 ): Promise<Answer> {
-  const mutation = await handler.command(audited.input as AnyInput, audited.principal, services);
+  const mutation = await handler.command(command.input as AnyInput, command.principal, services);
   const changes = mutation.writes.some(changesRow);
-  const line = doneLine(audited, changes ? 'ok' : 'unchanged', mutation.subject, services);
+  const line = doneLine(command, changes ? 'ok' : 'unchanged', mutation.subject, services);
   const writes: Write[] = [...mutation.writes];
-  if (call) writes.push(rememberToken(call, mutation.subject, services));
+  if (digest) writes.push(rememberToken(digest, mutation.subject, services));
   if (changes) writes.push({ op: 'audit', line });
-  if (changes || call) await services.store.write(writes);
+  if (changes || digest) await services.store.write(writes);
   // Nothing is lost with a line about nothing, and whoever does nothing over and over must not fill the disk with them.
   if (!changes) services.audit.add(line);
   if (writes.some(makesDue)) services.wake();
@@ -112,31 +124,26 @@ function makesDue(write: Write): boolean {
   return (write.op === 'insert' || write.op === 'update') && write.row.dueAt !== null;
 }
 
-/**
- * The present form of what the same call made before; undefined when the token is new or has expired.
- * @throws ServiceError ValidationException when the call was another; ResourceNotFoundException when what it made is gone.
- */
+/** The present form of what the call did before. @throws ServiceError ResourceNotFoundException when what it made is gone. */
 async function replay(
-  handler: Extract<AnyHandler, { command: unknown }>,
-  call: CallDigest,
-  operation: Operation,
-  input: Readonly<Record<string, unknown>>,
-  principal: Principal,
+  handler: CommandHandler,
+  command: Command,
+  { kind, id }: TokenRow,
   services: Services,
-): Promise<Answer | undefined> {
-  const remembered = await services.store.token(call.key);
-  if (!remembered || remembered.expiresAt <= services.clock.now()) return undefined;
-  requireSameInput(remembered, call);
-  const row = await services.store.get(remembered.kind, remembered.id);
+): Promise<Answer> {
+  const row = await services.store.get(kind, id);
   // What was made may be gone for good by now. Doing it again would be a second thing done with one token.
-  if (!row) throw resourceNotFound(lifecycleOf(remembered.kind).noun, remembered.id);
-  if (handler.replay) return handler.replay(input as AnyInput, principal, services);
-  return documentAnswer(operation, row.doc);
+  if (!row) throw resourceNotFound(lifecycleOf(kind).noun, id);
+  const answer = handler.replay
+    ? await handler.replay(command.input as AnyInput, command.principal, services)
+    : documentAnswer(command.operation, row.doc);
+  services.audit.add(doneLine(command, 'replayed', undefined, services));
+  return answer;
 }
 
-function rememberToken(call: CallDigest, subject: { kind: string; id: string }, services: Services): Write {
+function rememberToken(digest: CallDigest, subject: { kind: string; id: string }, services: Services): Write {
   const now = services.clock.now();
-  return { op: 'token', token: { ...call, ...subject, expiresAt: now + services.settings.tokenMs }, now };
+  return { op: 'token', token: { ...digest, ...subject, expiresAt: now + services.settings.tokenMs }, now };
 }
 
 /** An answer whose one member is a stored document. */

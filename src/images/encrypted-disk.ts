@@ -1,6 +1,6 @@
 /**
- * The file of every disk that is kept: qcow2 (QEMU's docs/interop/qcow2), version 3, whose guest's bytes are all ciphertext
- * of LUKS. Here an empty one is made, and one that is there is told from anything else. The header names no other file:
+ * The file of images and volumes: qcow2 (QEMU's docs/interop/qcow2), version 3, whose guest's bytes are all ciphertext of
+ * LUKS. Here an empty one is made, and one that is there is told from anything else. The header names no other file:
  * what lies below a disk is said by whoever opens it, never read from the disk.
  */
 import type { FileHandle } from 'node:fs/promises';
@@ -26,6 +26,7 @@ const CRYPT_METHOD_LUKS = 2;
 const ENCRYPTION_EXTENSION = 0x05_37_be_77;
 const ENCRYPTION_EXTENSION_BYTES = 16;
 
+const SECTOR_BYTES = 512;
 const CLUSTER_BITS = 16;
 const CLUSTER_BYTES = 2 ** CLUSTER_BITS;
 /** References are counted in 16 bits. */
@@ -35,18 +36,24 @@ const LEVEL_1_ENTRY_BYTES = (CLUSTER_BYTES / 8) * CLUSTER_BYTES;
 /** The largest disk that is ever made or opened: what a header says is not trusted further. */
 const VIRTUAL_BYTES_MAX = 64 * 2 ** 40;
 
+function isDiskSize(virtualBytes: number): boolean {
+  return virtualBytes > 0 && virtualBytes <= VIRTUAL_BYTES_MAX && virtualBytes % SECTOR_BYTES === 0;
+}
+
 const clusters = (bytes: number) => Math.ceil(bytes / CLUSTER_BYTES);
 
 /**
  * Makes an empty disk of the file, which must be empty. Its guest sees zeros, or what is laid below it.
- * @param virtualBytes how large the disk is for its guest: whole sectors of 512 bytes.
+ * @param virtualBytes how large the disk is for its guest: whole sectors of 512 bytes, at most 64 TiB.
  * @param passphrase at least 256 random bits.
+ * @throws RangeError where there is no disk of this size; the system's errors.
  */
 export async function formatEncryptedDisk(
   file: FileHandle,
   virtualBytes: number,
   passphrase: Uint8Array,
 ): Promise<void> {
+  if (!isDiskSize(virtualBytes)) throw new RangeError(`there is no disk of ${virtualBytes} bytes`);
   const tables = emptyTables(virtualBytes);
   await writeAll(file, tables, 0);
   await writeAll(file, await newLuksHeader(passphrase), tables.length);
@@ -84,14 +91,15 @@ function emptyTables(virtualBytes: number): Buffer {
 /** How large the disk is for its guest; undefined where the file is not a whole, encrypted disk that stands for itself. */
 export async function encryptedDiskBytes(file: FileHandle): Promise<number | undefined> {
   const header = Buffer.alloc(HEADER_BYTES);
-  await file.read(header, 0, HEADER_BYTES, 0);
+  const { bytesRead } = await file.read(header, 0, HEADER_BYTES, 0);
   const virtualBytes = Number(header.readBigUInt64BE(VIRTUAL_BYTES_AT));
   const sound =
+    bytesRead === HEADER_BYTES &&
     header.readUInt32BE(0) === MAGIC &&
+    header.readUInt32BE(4) === VERSION &&
     header.readUInt32BE(CRYPT_METHOD_AT) === CRYPT_METHOD_LUKS &&
     header.readBigUInt64BE(BACKING_AT) === 0n &&
     header.readBigUInt64BE(INCOMPATIBLE_FEATURES_AT) === 0n &&
-    virtualBytes > 0 &&
-    virtualBytes <= VIRTUAL_BYTES_MAX;
+    isDiskSize(virtualBytes);
   return sound ? virtualBytes : undefined;
 }

@@ -20,7 +20,7 @@ const HASH_BYTES = 32;
 const KEY_BYTES = 64;
 const SALT_BYTES = 32;
 const DIGEST_BYTES = 20;
-/** The fewest that the specification allows. */
+/** The fewest that cryptsetup makes. */
 const ITERATIONS = 1_000;
 
 const SECTOR_BYTES = 512;
@@ -47,11 +47,16 @@ const derive = promisify(pbkdf2);
 
 /** The beginning of a new header, up to where only zeros follow. @param passphrase at least 256 random bits. */
 export async function newLuksHeader(passphrase: Uint8Array): Promise<Buffer> {
-  const key = randomBytes(KEY_BYTES);
-  const slotSalt = randomBytes(SALT_BYTES);
-  const slotKey = await derive(passphrase, slotSalt, ITERATIONS, KEY_BYTES, HASH);
-  const stripes = await split(key);
+  const secrets: Buffer[] = [];
+  const kept = (secret: Buffer) => {
+    secrets.push(secret);
+    return secret;
+  };
   try {
+    const key = kept(randomBytes(KEY_BYTES));
+    const slotSalt = randomBytes(SALT_BYTES);
+    const slotKey = kept(await derive(passphrase, slotSalt, ITERATIONS, KEY_BYTES, HASH));
+    const stripes = kept(await split(key));
     const keyAt = slotSector(0) * SECTOR_BYTES;
     const header = Buffer.alloc(keyAt + stripes.length);
     await describeKey(header, key);
@@ -59,7 +64,7 @@ export async function newLuksHeader(passphrase: Uint8Array): Promise<Buffer> {
     await encryptInto(header.subarray(keyAt), stripes, slotKey);
     return header;
   } finally {
-    for (const secret of [key, slotKey, stripes]) secret.fill(0);
+    for (const secret of secrets) secret.fill(0);
   }
 }
 

@@ -7,7 +7,10 @@ import type { Services } from '../../src/domain/context.ts';
 import { handlers } from '../../src/domain/index.ts';
 import { KIND } from '../../src/domain/kinds.ts';
 import { perform } from '../../src/domain/perform.ts';
+import { ServiceError } from '../../src/errors.ts';
+import type { Store, Write } from '../../src/store/store.ts';
 import { ADMINISTRATOR, createWorld, type World } from '../support/domain.ts';
+import { intercepted } from '../support/intercept.ts';
 import { refused } from '../support/refused.ts';
 import { arnOfImage, putEula, putImage, putState } from '../support/rows.ts';
 
@@ -79,4 +82,37 @@ test('the worker is woken after the row is there to be found, not before', async
   const input = { studioId, name: 'n', ec2ImageId: 'ami-1' };
   await perform(operation, handlers.CreateStreamingImage as never, input, ADMINISTRATOR, services);
   assert.deepEqual(await Promise.all(found), [1]);
+});
+
+test('an error of the store is told as it is, also where the store cannot say either what became of the token', async () => {
+  const world = createWorld();
+  const studioId = await world.makeStudio();
+  const failing = (code: string) => async () => {
+    throw new ServiceError('InternalServerErrorException', 'the store is away', { code });
+  };
+  const away = { write: failing('STORE_OUTCOME_UNKNOWN'), token: failing('STORE_UNAVAILABLE') };
+  const store: Store = { ...intercepted(world.store, async () => undefined), ...away };
+  const operation = operations.find(({ name }) => name === 'CreateStreamingImage')!;
+  const input = { studioId, name: 'n', ec2ImageId: 'ami-1', clientToken: 'token' };
+  const services = { ...world.services, store };
+  const called = perform(operation, handlers.CreateStreamingImage as never, input, ADMINISTRATOR, services);
+  await refused(called, 'InternalServerErrorException', 'STORE_OUTCOME_UNKNOWN');
+});
+
+test('where the store lost only its answer, the token tells that the call was done', async () => {
+  const world = createWorld();
+  const studioId = await world.makeStudio();
+  const store: Store = {
+    ...intercepted(world.store, async () => undefined),
+    write: async (batch: readonly Write[]) => {
+      await world.store.write(batch);
+      throw new ServiceError('InternalServerErrorException', 'the store is away', { code: 'STORE_OUTCOME_UNKNOWN' });
+    },
+  };
+  const operation = operations.find(({ name }) => name === 'CreateStreamingImage')!;
+  const input = { studioId, name: 'n', ec2ImageId: 'ami-1', clientToken: 'token' };
+  const services = { ...world.services, store };
+  const answer = await perform(operation, handlers.CreateStreamingImage as never, input, ADMINISTRATOR, services);
+  assert.equal(JSON.parse(String(answer)).streamingImage.name, 'n');
+  assert.equal(await world.store.count({ kind: KIND.streamingImage, limit: 10 }), 1);
 });

@@ -1,7 +1,7 @@
 /**
  * Control groups: which there are, what is written to them in which order, and that a process without one is no failure.
- * Real ones where this machine has them and the user may make groups; version 2, which would need controllers that are
- * taken here, also in a directory that looks like it: files that can be written to, and others in their place that cannot.
+ * Real ones where this machine has them and the user may make groups; version 2, whose controllers may be those of version
+ * 1, also in a directory that looks like it: files that can be written to, and others in their place that cannot.
  */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
@@ -128,6 +128,10 @@ test('version 2: memory is kept from the swap, where the kernel has one', async 
   writeFileSync(join(group, 'memory.swap.max'), 'max');
   assert.equal(await joinGroup(ID, sleeper(t).pid, LIMITS, root), 'v2');
   assert.equal(readFileSync(join(group, 'memory.swap.max'), 'latin1')[0], '0');
+  // A swap that cannot be forbidden is no reason to have no limits.
+  rmSync(join(group, 'memory.swap.max'));
+  mkdirSync(join(group, 'memory.swap.max'));
+  assert.equal(await joinGroup(ID, sleeper(t).pid, LIMITS, root), 'v2');
 });
 
 test('version 2: a group of an id that was used before gets new limits, and those of others stay', async (t) => {
@@ -181,6 +185,7 @@ test('version 2, for real: a group holds a process until it has ended', async (t
     assert.equal(await joinGroup(ID, inside.pid, LIMITS, root), 'v2');
     const limit = (file: string) => Number(readFileSync(join(root, PARENT, ID, file), 'latin1'));
     assert.deepEqual([limit('memory.max'), limit('pids.max')], [LIMITS.memoryBytes, LIMITS.processes]);
+    if (existsSync(join(root, PARENT, ID, 'memory.swap.max'))) assert.equal(limit('memory.swap.max'), 0);
   } else {
     assert.equal(await joinGroup(ID, inside.pid, LIMITS, root), undefined);
     assert.deepEqual(groupsOf(inside.pid), before);

@@ -153,6 +153,16 @@ test('the event loop has its turns while a header is made', async () => {
   assert.ok(turns >= 16, `${turns} turns`);
 });
 
+test('there is no disk of a size that none can have, and nothing is written of one', async (t) => {
+  const path = join(temporaryDirectory(t), 'disk');
+  await withFile(createFile(path), async (file) => {
+    for (const bytes of [0, -512, 1, 1_000_001, 64 * TEBIBYTE + 512, Number.NaN]) {
+      await assert.rejects(formatEncryptedDisk(file, bytes, randomBytes(32)), RangeError, String(bytes));
+    }
+  });
+  assert.equal(statSync(path).size, 0);
+});
+
 test('what is no whole encrypted disk of its own is told from one that is', async (t) => {
   const directory = temporaryDirectory(t);
   const { path } = await makeDisk(directory, 'disk', 64 * MEBIBYTE);
@@ -164,6 +174,9 @@ test('what is no whole encrypted disk of its own is told from one that is', asyn
   };
   const BROKEN = {
     empty: Buffer.alloc(0),
+    'cut off within its header': sound.subarray(0, 103),
+    'of an older version': changed(7, [2]),
+    'of half a sector': changed(31, [1]),
     'of another magic': changed(0, [0]),
     'with a name of a disk below it': changed(15, [1]),
     'without encryption': changed(35, [0]),

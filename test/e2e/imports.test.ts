@@ -39,17 +39,17 @@ function beingCopied(): Map<number, string> {
   return new Map(copies);
 }
 
-/** Half of what is in the disk: a tool that has written as much has said that it is neither at its beginning nor its end. */
-const HALF_WAY_BYTES = 40 * 2 ** 20;
+/** A tenth of what is in the disk: a tool that has written as much has said that it is neither at its beginning nor its end. */
+const BEGUN_BYTES = 8 * 2 ** 20;
 
-/** Halts a tool that is half way, so that its progress can be looked at on a machine that is however fast. */
-async function haltHalfWay(): Promise<number> {
+/** Halts a tool that is on its way, so that there is time to look at its progress. */
+async function haltOnItsWay(): Promise<number> {
   let tool: { readonly pid: number; readonly copy: string } | undefined;
-  return until('a copy is half way', () => {
+  return until('a copy is on its way', () => {
     tool ??= firstTool();
     const copied = tool && statSync(tool.copy, { throwIfNoEntry: false });
     if (!copied) tool = undefined;
-    if (!tool || copied!.blocks * STATUS_BLOCK_BYTES < HALF_WAY_BYTES) return false;
+    if (!tool || copied!.blocks * STATUS_BLOCK_BYTES < BEGUN_BYTES) return false;
     process.kill(tool.pid, 'SIGSTOP');
     return tool.pid;
   });
@@ -102,7 +102,7 @@ for (const { importsMax, count } of [
       }
       return images;
     };
-    const halted = await haltHalfWay();
+    const halted = await haltOnItsWay();
     await until('its progress is shown', async () => {
       await look();
       return [...percentages.values()].flat().some((percent) => percent > 0 && percent < 100);
