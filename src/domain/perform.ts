@@ -69,8 +69,8 @@ async function performCommand(handler: CommandHandler, command: Command, service
       return await decideAndWrite(handler, command, digest, services);
     } catch (error) {
       // A token that was used before fails the write, if what it did has not failed the decision: nearly every token is
-      // new, and is spared a look. Where the store cannot look, it has failed before, and that error says more.
-      const remembered = digest && (await services.store.token(digest.key).catch(() => undefined));
+      // new, and is spared a look.
+      const remembered = digest && (await lookUp(digest, error, services));
       if (digest && remembered && remembered.expiresAt > services.clock.now()) {
         requireSameInput(remembered, digest);
         return replay(handler, command, remembered, services);
@@ -93,6 +93,17 @@ function digestOf({ operation, input, principal }: Command, { settings }: Servic
     input,
     clientToken,
   );
+}
+
+/**
+ * What is remembered of the token after `error`. Where the store cannot say, a refusal may be that of a call that was done
+ * long ago, and must not be told; a failure of the server's own says more than that the store has failed once more.
+ */
+async function lookUp({ key }: CallDigest, error: unknown, { store }: Services): Promise<TokenRow | undefined> {
+  const isRefusal = error instanceof GuardFailed || (error instanceof ServiceError && error.status < 500);
+  return store.token(key).catch((unknown: unknown) => {
+    throw isRefusal ? unknown : error;
+  });
 }
 
 /** @throws GuardFailed when another change got in between, or the token was used before; what the handler throws. */

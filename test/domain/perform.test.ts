@@ -99,6 +99,23 @@ test('an error of the store is told as it is, also where the store cannot say ei
   await refused(called, 'InternalServerErrorException', 'STORE_OUTCOME_UNKNOWN');
 });
 
+test('a refusal is not told where the store cannot say whether it is that of a call that was done before', async () => {
+  const world = createWorld();
+  const studioId = await world.makeStudio();
+  const streamingImageId = await putImage(world, studioId);
+  const operation = operations.find(({ name }) => name === 'DeleteStreamingImage')!;
+  const input = { studioId, streamingImageId, clientToken: 'token' };
+  const remove = (services: Services) =>
+    perform(operation, handlers.DeleteStreamingImage as never, input, ADMINISTRATOR, services);
+  await remove(world.services);
+  const token = async () => {
+    throw new ServiceError('InternalServerErrorException', 'the store is away', { code: 'STORE_UNAVAILABLE' });
+  };
+  const store: Store = { ...intercepted(world.store, async () => undefined), token };
+  await refused(remove({ ...world.services, store }), 'InternalServerErrorException', 'STORE_UNAVAILABLE');
+  assert.equal(JSON.parse(String(await remove(world.services))).streamingImage.streamingImageId, streamingImageId);
+});
+
 test('where the store lost only its answer, the token tells that the call was done', async () => {
   const world = createWorld();
   const studioId = await world.makeStudio();

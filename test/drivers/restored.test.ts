@@ -13,12 +13,12 @@ import { type Compute, ComputeFailure, type WorkstationRequest } from '../../src
 import { openQemuCompute, type QemuWorkstation } from '../../src/compute/qemu.ts';
 import { openRecords, type Records } from '../../src/compute/records.ts';
 import { openSandboxCompute, type SandboxedWorkstation } from '../../src/compute/sandbox.ts';
-import { killMarked, processesMarked } from '../../src/compute/sandbox-process.ts';
+import { processesMarked } from '../../src/compute/sandbox-process.ts';
 import type { Keys } from '../../src/keys/keys.ts';
 import { createLog } from '../../src/log.ts';
 import { openSqlite } from '../../src/store/sqlite.ts';
 import { openEngineKeys } from '../support/engine-keys.ts';
-import { endMachines } from '../support/machines.ts';
+import { endMachines, endSandbox } from '../support/machines.ts';
 import { keepGuests, QemuBench, TINY } from '../support/qemu-bench.ts';
 import { sandboxBench } from '../support/sandbox.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
@@ -151,7 +151,7 @@ describe('sandboxes that come back', () => {
     const opened: Records<SandboxedWorkstation>[] = [];
     t.after(async () => {
       for (const records of opened)
-        for (const id of await records.ids()) await killMarked((await records.get(id))!.mark);
+        for (const id of await records.ids()) await endSandbox(id, (await records.get(id))!.mark);
     });
     const dataAt = (path: string) => openData(path, images.keys, (id) => id === 'image');
     const open = async ({ path, keys }: Data): Promise<Compute> => {

@@ -10,12 +10,11 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import { processesIn } from '../../src/compute/detached.ts';
 import type { SandboxedWorkstation } from '../../src/compute/sandbox.ts';
-import { killMarked } from '../../src/compute/sandbox-process.ts';
-import { endMachines } from '../support/machines.ts';
+import { endMachines, endSandbox } from '../support/machines.ts';
 import { until } from '../support/until.ts';
 
 export const PROJECT = resolve(import.meta.dirname, '../..');
@@ -229,7 +228,7 @@ export class Installation {
 export async function endSandboxes(directory: string): Promise<void> {
   for (const name of namesIn(directory).filter((file) => file.endsWith('.json'))) {
     const { mark }: SandboxedWorkstation = JSON.parse(readFileSync(join(directory, name), 'utf8'));
-    await killMarked(mark);
+    await endSandbox(basename(name, '.json'), mark);
   }
 }
 

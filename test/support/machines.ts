@@ -1,8 +1,9 @@
-/** Ends virtual machines, which outlive whoever started them, for tests that leave none behind. */
+/** Ends workstations, which outlive whoever started them, for tests that leave nothing behind. */
 import { basename, dirname } from 'node:path';
 import { leaveGroup } from '../../src/compute/cgroup.ts';
 import { isAlive, kill, processesIn } from '../../src/compute/detached.ts';
 import { groupOf } from '../../src/compute/qemu-machine.ts';
+import { killMarked } from '../../src/compute/sandbox-process.ts';
 import { until } from './until.ts';
 
 const ENDED_WITHIN_MS = 120_000;
@@ -15,4 +16,10 @@ export async function endMachines(runPlaces: readonly string[]): Promise<void> {
   for (const { mark } of running) kill(mark);
   await until('every machine has ended', () => !running.some(({ mark }) => isAlive(mark)), ENDED_WITHIN_MS);
   for (const { group } of running) await leaveGroup(group);
+}
+
+/** Ends a sandbox, with its control group. @param mark of the record; there may be none that runs. */
+export async function endSandbox(id: string, mark: string): Promise<void> {
+  await killMarked(mark);
+  await leaveGroup(id);
 }

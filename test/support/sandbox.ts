@@ -15,12 +15,12 @@ import {
   type SandboxComputeOptions,
   type SandboxedWorkstation,
 } from '../../src/compute/sandbox.ts';
-import { killMarked } from '../../src/compute/sandbox-process.ts';
 import { createFile, withFile } from '../../src/files.ts';
 import { Confinement } from '../../src/images/confined.ts';
 import { encryptDisk } from '../../src/images/encrypt.ts';
 import { createLog } from '../../src/log.ts';
 import { ManualClock } from './domain.ts';
+import { endSandbox } from './machines.ts';
 import { sandboxRoot } from './sandbox-root.ts';
 import { SimulatedKeys } from './simulated.ts';
 import type { Owner } from './temporary.ts';
@@ -58,7 +58,7 @@ export async function sandboxBench(
   const images = new Map<string, string>();
   const records = await openRecords<SandboxedWorkstation>(join(parent, 'records'), clock as Clock);
   t.after(async () => {
-    for (const id of await records.ids()) await killMarked((await records.get(id))!.mark);
+    for (const id of await records.ids()) await endSandbox(id, (await records.get(id))!.mark);
     rmSync(parent, { recursive: true, force: true });
   });
   const options: Omit<SandboxComputeOptions, 'settings'> = {
