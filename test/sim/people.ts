@@ -225,12 +225,12 @@ async function detach({ store }: World, holder: Holder, name: string): Promise<b
   return true;
 }
 
-/** The first of these that is there and that nobody has. */
+/** The first of these that is there and that nobody has. Read before the grants: whoever attaches it meanwhile overtakes this. */
 async function deletePolicy({ store }: World, names: readonly string[]): Promise<boolean> {
+  const found = await Promise.all(names.map((id) => store.get(KIND.policy, id)));
   const grants = await store.list({ kind: KIND.grant, limit: 100 });
   const held = grants.flatMap((grant) => readGrant(grant).policies);
-  const found = await Promise.all(names.filter((name) => !held.includes(name)).map((id) => store.get(KIND.policy, id)));
-  const policy = found.find(Boolean);
+  const policy = found.find((row) => row && !held.includes(row.id));
   if (!policy) return false;
   await store.write([{ op: 'delete', kind: policy.kind, id: policy.id, version: policy.version }]);
   return true;
