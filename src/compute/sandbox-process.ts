@@ -146,6 +146,8 @@ export async function runSandboxed(tool: SandboxedTool): Promise<SandboxEnd> {
   child.stderr!.setEncoding('utf8').on('data', (text: string) => {
     errors = (errors + text).slice(-ERRORS_LENGTH_MAX);
   });
+  // Node throws away what a process has printed and nobody listens for when it ends; who takes it may begin later than that.
+  child.stdout!.on('readable', () => undefined);
   const closed = new Promise<number | null>((resolve, reject) => {
     child.once('error', reject);
     child.once('close', resolve);

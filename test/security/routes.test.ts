@@ -22,7 +22,7 @@ import { putBackup, putSession, putStream } from '../support/rows.ts';
 import { type Draft, type Signing, startService } from '../support/service.ts';
 
 const contract = operations as readonly Operation[];
-const service = await startService({ after }, { settings: { streamingImagesMax: '1000' } });
+const service = await startService({ after }, { settings: { streamingImagesMax: '1000', throttle: 'off' } });
 const { parts } = service.service;
 
 async function putMembership(studioId: string, parentId: string, principalId: string): Promise<void> {
