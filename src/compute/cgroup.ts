@@ -1,7 +1,8 @@
 /**
- * Puts a virtual machine into a control group of its own, so that the kernel holds it to its memory and to its number of
- * threads, and keeps most of its memory, in which the keys of its disks are, from the swap (version 1 only tries to). It is a second wall: a machine has limits of its own, and where the server may not make groups, or the kernel has
- * none to give, it runs with those alone.
+ * Puts a workstation into a control group of its own, so that the kernel holds it to its memory and to its number of threads,
+ * and keeps most of its memory, in which the keys of its disks are, from the swap (version 1 only tries to). It is a second
+ * wall: a workstation has limits of its own, and where the server may not make groups, or the kernel has none to give, it
+ * runs with those alone.
  */
 import { existsSync } from 'node:fs';
 import { mkdir, readFile, rmdir, writeFile } from 'node:fs/promises';

@@ -5,7 +5,7 @@
  */
 import type { FileHandle } from 'node:fs/promises';
 import { writeAll } from '../files.ts';
-import { LUKS_BYTES, newLuksHeader } from './luks.ts';
+import { LUKS_BYTES, newLuksHeader, SECTOR_BYTES } from './luks.ts';
 
 const MAGIC = 0x51_46_49_fb;
 const VERSION = 3;
@@ -26,7 +26,6 @@ const CRYPT_METHOD_LUKS = 2;
 const ENCRYPTION_EXTENSION = 0x05_37_be_77;
 const ENCRYPTION_EXTENSION_BYTES = 16;
 
-const SECTOR_BYTES = 512;
 const CLUSTER_BITS = 16;
 const CLUSTER_BYTES = 2 ** CLUSTER_BITS;
 /** References are counted in 16 bits. */
@@ -60,7 +59,7 @@ export async function formatEncryptedDisk(
   await file.truncate(tables.length + clusters(LUKS_BYTES) * CLUSTER_BYTES);
 }
 
-/** Cluster by cluster: the header, the table of reference counts, reference counts, the level 1 table. Then the encryption's header. */
+/** Cluster by cluster: header, table of reference counts, reference counts, level 1 table. The encryption's header follows. */
 function emptyTables(virtualBytes: number): Buffer {
   const level1Entries = Math.ceil(virtualBytes / LEVEL_1_ENTRY_BYTES);
   const encryptionCluster = 3 + clusters(level1Entries * 8);

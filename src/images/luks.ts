@@ -23,7 +23,7 @@ const DIGEST_BYTES = 20;
 /** The fewest that cryptsetup makes. */
 const ITERATIONS = 1_000;
 
-const SECTOR_BYTES = 512;
+export const SECTOR_BYTES = 512;
 const FIRST_SLOT_AT = 208;
 const SLOT_BYTES = 48;
 const SLOTS = 8;
